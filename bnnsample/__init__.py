@@ -1,0 +1,26 @@
+"""Exact posterior samples of wide Bayesian neural networks.
+
+The story, from left to right: a network, its prior and data make a ``Posterior``; its
+infinite-width limit is a Gaussian process; the limit suggests a map of the readout under which the
+posterior looks like the prior; chains sample that; diagnostics say whether to believe them; a
+report shows it.
+"""
+
+from bnnsample.limits.nngp import GaussianProcess as GaussianProcess
+from bnnsample.limits.nngp import nngp as nngp
+from bnnsample.limits.nngp import nngp_posterior as nngp_posterior
+from bnnsample.models.layers import Activation as Activation
+from bnnsample.models.layers import Dense as Dense
+from bnnsample.models.likelihoods import Gaussian as Gaussian
+from bnnsample.models.network import Network as Network
+from bnnsample.models.network import Parameters as Parameters
+from bnnsample.models.network import fcn as fcn
+from bnnsample.models.posterior import Posterior as Posterior
+from bnnsample.repriorisation.targets import Marginal as marginal
+from bnnsample.repriorisation.targets import Repriorised as repriorised
+from bnnsample.repriorisation.targets import Standard as standard
+from bnnsample.sampling.draws import load_run as load_run
+from bnnsample.sampling.draws import save_run as save_run
+from bnnsample.sampling.run import sample as sample
+from bnnsample.sampling.samplers import HMC as HMC
+from bnnsample.sampling.samplers import NUTS as NUTS

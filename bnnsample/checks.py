@@ -1,0 +1,102 @@
+"""What is checked at the boundary: one clear error for bad input, before anything is compiled.
+
+Every error reads ``got ...; expected ...; probably ...``. Values that JAX is tracing have no
+number to look at and pass; static structure is always checked.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def bad_input(subject: str, *, got: object, expected: str, probably: str) -> ValueError:
+    """The library's one kind of error for bad input; the caller raises it."""
+    return ValueError(f"{subject}: got {got}; expected {expected}; probably {probably}.")
+
+
+def check_count(name: str, value: Any, *, minimum: int = 1) -> None:
+    """Raise unless ``value`` is a whole number of at least ``minimum``."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
+        raise bad_input(
+            name,
+            got=repr(value),
+            expected=f"a whole number of at least {minimum}",
+            probably="a typing error or an argument in the wrong place",
+        )
+
+
+def check_scale(name: str, value: Any, *, zero_allowed: bool = False) -> None:
+    """Raise unless ``value`` is a finite positive number (or zero, where that has a meaning)."""
+    if isinstance(value, jax.core.Tracer):
+        return
+    number = _as_number(value)
+    enough = number is not None and (number > 0 or (zero_allowed and number == 0))
+    if number is None or not math.isfinite(number) or not enough:
+        raise bad_input(
+            name,
+            got=repr(value),
+            expected=f"a finite number {'of at least 0' if zero_allowed else 'above 0'}",
+            probably="a variance, a logarithm or a missing value was passed for a standard deviation",
+        )
+
+
+def _as_number(value: Any) -> float | None:
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim == 0:
+        return float(value)
+    return None
+
+
+def as_finite_array(name: str, value: Any, *, min_ndim: int = 2) -> jax.Array:
+    """``value`` as a floating-point JAX array with at least one entry and no NaN or infinity.
+
+    Integers and booleans become the default floating type; floating types are kept.
+    """
+    if isinstance(value, jax.core.Tracer):
+        return value
+    try:
+        array = np.asarray(value)
+        numeric = array if np.issubdtype(array.dtype, np.number) else array.astype(float)
+    except (TypeError, ValueError) as error:
+        raise bad_input(
+            name,
+            got=f"{type(value).__name__} that is not an array of numbers",
+            expected="an array of numbers",
+            probably="a text column, a ragged list or a missing value",
+        ) from error
+    if np.iscomplexobj(numeric):
+        raise bad_input(
+            name,
+            got=f"dtype {numeric.dtype}",
+            expected="real numbers",
+            probably="the output of a Fourier transform; take its real part or modulus",
+        )
+    if numeric.ndim < min_ndim or numeric.size == 0:
+        raise bad_input(
+            name,
+            got=f"shape {numeric.shape}",
+            expected=f"at least {min_ndim} axes, none of them empty, points first",
+            probably="a single column: reshape it with x[:, None]",
+        )
+    _check_finite(name, numeric)
+    floating = np.issubdtype(numeric.dtype, np.floating)
+    return jnp.asarray(numeric if floating else numeric.astype(float))
+
+
+def _check_finite(name: str, array: np.ndarray) -> None:
+    finite = np.isfinite(array)
+    if not finite.all():
+        first = tuple(int(i) for i in np.argwhere(~finite)[0])
+        raise bad_input(
+            name,
+            got=f"{int((~finite).sum())} values that are NaN or infinite, the first at index {first}",
+            expected="finite numbers",
+            probably="missing values, or a constant column divided by its standard deviation",
+        )

@@ -1,0 +1,1 @@
+"""What infinitely wide networks are: kernels, Gaussian-process posteriors, evidence."""

@@ -1,0 +1,1 @@
+"""Finite networks, their priors and likelihoods, and how each layer acts on kernels."""

@@ -1,0 +1,1 @@
+"""Markov chains on targets: samplers, warm-up, the run, and draws on disk."""

@@ -1,0 +1,145 @@
+"""Draws as an ArviZ DataTree that says how it was made, in memory and on disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import arviz_base
+import jax
+import numpy as np
+import xarray
+from jaxtyping import Array, Float
+from xarray import DataTree
+
+from bnnsample.checks import bad_input
+from bnnsample.limits.nngp import nngp_posterior
+from bnnsample.repriorisation.targets import AbstractTarget
+from bnnsample.sampling.samplers import AbstractSampler
+
+PREDICTION_DIMENSIONS = {
+    "f": ["test_point", "output"],
+    "y": ["test_point", "output"],
+    "f_mean": ["test_point", "output"],
+    "f_std": ["test_point"],
+}
+DIMENSIONS = {
+    "hidden_projection": ["projection"],
+    "readout_projection": ["projection"],
+    "readout": ["feature", "output"],
+    "x": ["point"],
+    "y": ["point", "output"],
+    "x_test": ["test_point"],
+    "nngp_mean": ["test_point", "output"],
+    "nngp_std": ["test_point"],
+}
+REPORTED_VERSIONS = ("bnnsample", "jax", "blackjax", "numpyro", "arviz", "numpy")
+
+
+class Timings(NamedTuple):
+    """Wall-clock seconds of a run's three parts."""
+
+    compile_seconds: float
+    warmup_seconds: float
+    sampling_seconds: float
+
+
+def assemble(
+    target: AbstractTarget,
+    sampler: AbstractSampler,
+    kept: dict[str, np.ndarray],
+    stats: dict[str, np.ndarray],
+    x_test: Float[Array, "m ..."] | None,
+    timings: Timings,
+    warmup: int,
+    seed: int,
+) -> DataTree:
+    """The run: draws (chain, draw, ...) with their data, limit and provenance."""
+    posterior = target.posterior
+    groups: dict[str, dict[str, Any]] = {
+        "posterior": {name: value for name, value in kept.items() if name not in PREDICTION_DIMENSIONS},
+        "sample_stats": stats | {"n_gradients": stats["n_steps"]},
+        "observed_data": {"y": np.asarray(posterior.y)},
+        "constant_data": {"x": np.asarray(posterior.x)},
+    }
+    predictions = {name: kept[name] for name in PREDICTION_DIMENSIONS if name in kept}
+    if predictions:
+        groups["predictions"] = predictions
+    if x_test is not None:
+        groups["constant_data"] |= {"x_test": np.asarray(x_test)} | _limit(target, x_test)
+    tree = arviz_base.from_dict(groups, dims=DIMENSIONS, pred_dims=PREDICTION_DIMENSIONS)
+    chains, draws = stats["lp"].shape
+    tree.attrs = {
+        "target": target.name,
+        "network": repr(posterior.network),
+        "likelihood": repr(posterior.likelihood),
+        "sampler": f"{type(sampler).__name__}",
+        "sampler_settings": json.dumps(dataclasses.asdict(sampler)),  # pyright: ignore[reportArgumentType]
+        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(posterior.parameter_shapes)),
+        "dim": target.dim,
+        "dtype": str(posterior.x.dtype),
+        "chains": chains,
+        "draws": draws,
+        "warmup": warmup,
+        "seed": seed,
+        **timings._asdict(),
+        **environment(),
+    }
+    return tree
+
+
+def _limit(target: AbstractTarget, x_test: Float[Array, "m ..."]) -> dict[str, np.ndarray]:
+    """The NNGP posterior at the test inputs, which every finite network's should be near."""
+    posterior = target.posterior
+    limit = nngp_posterior(
+        posterior.network, posterior.x, posterior.y, posterior.likelihood.noise_std
+    )
+    mean, covariance = limit.predict(x_test)
+    variance = np.maximum(np.diagonal(covariance), 0.0)
+    return {"nngp_mean": np.asarray(mean), "nngp_std": np.sqrt(variance)}
+
+
+def environment() -> dict[str, str]:
+    """Versions, device and platform: what a result must say of where it came from."""
+    device = jax.devices()[0]
+    return {
+        "versions": json.dumps({name: metadata.version(name) for name in REPORTED_VERSIONS}),
+        "device": f"{device.platform}: {device.device_kind}, {os.cpu_count()} CPU cores",
+        "python": platform.python_version(),
+    }
+
+
+def save_run(run: DataTree, path: str | os.PathLike[str]) -> Path:
+    """Write a run as one netCDF file, whole or not at all."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        run.to_netcdf(name, engine="h5netcdf")
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path
+
+
+def load_run(path: str | os.PathLike[str]) -> DataTree:
+    """A run written by ``save_run``; raises ``ValueError`` naming a file that is not one."""
+    try:
+        with xarray.open_datatree(path, engine="h5netcdf") as tree:
+            run = tree.load()
+    except (OSError, KeyError) as error:
+        raise bad_input(
+            "run",
+            got=f"{path}, which cannot be read ({error})",
+            expected="a netCDF file written by bnnsample",
+            probably="a truncated copy or another file",
+        ) from error
+    return run
