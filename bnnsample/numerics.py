@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
+def safe_sqrt(x: Float[Array, ...]) -> Float[Array, ...]:
     """``sqrt(max(x, 0))`` with derivative 0 where ``x <= 0``.
 
     Kernels meet ``sqrt(v1 v2 - c^2)`` at coinciding inputs, where rounding makes the argument
@@ -18,7 +18,9 @@ def safe_sqrt(x: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
 
-def add_diagonal(matrix: Float[Array, "n n"], value: Float[Array, ""] | float) -> Float[Array, "n n"]:
+def add_diagonal(
+    matrix: Float[Array, "n n"], value: Float[Array, ""] | float
+) -> Float[Array, "n n"]:
     """``matrix + value * identity``."""
     return matrix + value * jnp.eye(matrix.shape[0], dtype=matrix.dtype)
 

@@ -44,7 +44,9 @@ class GaussianProcess:
     weights: Float[Array, "n o"]
     log_evidence: Float[Array, ""]
 
-    def predict(self, x_test: Float[Array, "m d"]) -> tuple[Float[Array, "m o"], Float[Array, "m m"]]:
+    def predict(
+        self, x_test: Float[Array, "m d"]
+    ) -> tuple[Float[Array, "m o"], Float[Array, "m m"]]:
         """Mean (m, o) and covariance (m, m), shared by the outputs, of the noise-free function."""
         x_test = as_test_inputs(x_test, self.x)
         cross = self.network.kernel(self.x, x_test).cross

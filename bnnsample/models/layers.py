@@ -146,7 +146,9 @@ class Activation(AbstractLayer):
             )
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        out = jax.eval_shape(lambda x: self.apply((), x), jax.ShapeDtypeStruct((2, *input_shape), float))
+        out = jax.eval_shape(
+            lambda x: self.apply((), x), jax.ShapeDtypeStruct((2, *input_shape), float)
+        )
         if out.shape != (2, *input_shape):
             raise bad_input(
                 "Activation",

@@ -69,11 +69,8 @@ class Standard(AbstractTarget):
         return unflatten(self.posterior, position)
 
     def init(self, key: Key[Array, ""]) -> Position:
-        params = _draw_prior(self.posterior, key)
-        bijection = exact_bijection(self.posterior)
-        features = self.posterior.network.features(params.hidden, self.posterior.x)
-        readout, _ = bijection.forward_and_logdet(features, params.readout)
-        return flatten(Parameters(params.hidden, readout))
+        repriorised = Repriorised(self.posterior)
+        return flatten(repriorised.constrain(repriorised.init(key), key))
 
 
 @as_pytree("posterior", "ridge")
@@ -110,7 +107,7 @@ class Repriorised(AbstractTarget):
         return Parameters(hidden, self._bijection.forward_and_logdet(features, phi)[0])
 
     def init(self, key: Key[Array, ""]) -> Position:
-        return flatten(_draw_prior(self.posterior, key))
+        return _normal_vector(self.posterior, self.posterior.parameter_shapes, key)
 
     @property
     def _bijection(self) -> Primal | Dual:
@@ -139,10 +136,12 @@ class Marginal(AbstractTarget):
         features = self.posterior.network.features(hidden, self.posterior.x)
         shape = self.posterior.parameter_shapes.readout
         phi = jax.random.normal(key, shape.shape, shape.dtype)
-        return Parameters(hidden, exact_bijection(self.posterior).forward_and_logdet(features, phi)[0])
+        return Parameters(
+            hidden, exact_bijection(self.posterior).forward_and_logdet(features, phi)[0]
+        )
 
     def init(self, key: Key[Array, ""]) -> Position:
-        return flatten(_draw_prior(self.posterior, key).hidden)
+        return _normal_vector(self.posterior, self.posterior.parameter_shapes.hidden, key)
 
 
 TARGETS: dict[str, type[AbstractTarget]] = {
@@ -180,5 +179,6 @@ def _unflatten_like(shapes: Any, position: Position) -> Any:
     return jax.tree.unflatten(structure, parts)
 
 
-def _draw_prior(posterior: Posterior, key: Key[Array, ""]) -> Parameters:
-    return posterior.network.init(key, posterior.input_shape, posterior.x.dtype)
+def _normal_vector(posterior: Posterior, shapes: Any, key: Key[Array, ""]) -> Position:
+    dim = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+    return jax.random.normal(key, (dim,), posterior.x.dtype)

@@ -116,7 +116,7 @@ def _transition(
 
 def step_size(
     sampler: AbstractSampler, adaptation: DualAveragingAdaptationState, adapting: Bool[Array, ""]
-) -> Float[Array, "..."]:
+) -> Float[Array, ...]:
     """The step size being tried while adapting, and the adapted average afterwards."""
     log_size = jnp.where(adapting, adaptation.log_step_size, adaptation.log_step_size_avg)
     return jnp.minimum(jnp.exp(log_size), sampler.max_step_size)

@@ -63,14 +63,17 @@ def assemble(
     """The run: draws (chain, draw, ...) with their data, limit and provenance."""
     posterior = target.posterior
     groups: dict[str, dict[str, Any]] = {
-        "posterior": {name: value for name, value in kept.items() if name not in PREDICTION_DIMENSIONS},
+        "posterior": {
+            name: value for name, value in kept.items() if name not in PREDICTION_DIMENSIONS
+        },
         "sample_stats": stats | {"n_gradients": stats["n_steps"]},
         "observed_data": {"y": np.asarray(posterior.y)},
         "constant_data": {"x": np.asarray(posterior.x)},
     }
     predictions = {name: kept[name] for name in PREDICTION_DIMENSIONS if name in kept}
     if predictions:
-        groups["predictions"] = predictions
+        noise = _noise(predictions["f"].shape, seed) * posterior.likelihood.noise_std
+        groups["predictions"] = predictions | {"y": predictions["f"] + noise}
     if x_test is not None:
         groups["constant_data"] |= {"x_test": np.asarray(x_test)} | _limit(target, x_test)
     tree = arviz_base.from_dict(groups, dims=DIMENSIONS, pred_dims=PREDICTION_DIMENSIONS)
@@ -92,6 +95,12 @@ def assemble(
         **environment(),
     }
     return tree
+
+
+def _noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
+    """Standard normal noise (chains, draws, ...), each chain from a stream of its own."""
+    chains = [np.random.default_rng((seed, chain)) for chain in range(shape[0])]
+    return np.stack([generator.standard_normal(shape[1:]) for generator in chains])
 
 
 def _limit(target: AbstractTarget, x_test: Float[Array, "m ..."]) -> dict[str, np.ndarray]:

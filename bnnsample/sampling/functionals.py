@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import bad_input
@@ -50,17 +51,19 @@ def what_to_keep(shapes: Parameters, keep: tuple[str, ...] | None) -> tuple[str,
 
 def random_projections(shapes: Parameters) -> Projections:
     """``NUM_PROJECTIONS`` random directions for the hidden weights and for the readout."""
-    hidden_key, readout_key = jax.random.split(jax.random.key(PROJECTION_SEED))
     hidden_dim = sum(leaf.size for leaf in jax.tree.leaves(shapes.hidden))
+    generator = np.random.default_rng(PROJECTION_SEED)
     return Projections(
-        _unit_rows(hidden_key, hidden_dim, shapes.readout.dtype),
-        _unit_rows(readout_key, shapes.readout.size, shapes.readout.dtype),
+        _unit_rows(generator, hidden_dim, shapes.readout.dtype),
+        _unit_rows(generator, shapes.readout.size, shapes.readout.dtype),
     )
 
 
-def _unit_rows(key: Key[Array, ""], dim: int, dtype: jnp.dtype) -> Float[Array, "projections dim"]:
-    rows = jax.random.normal(key, (NUM_PROJECTIONS if dim else 0, dim), dtype)
-    return rows / jnp.linalg.norm(rows, axis=1, keepdims=True)
+def _unit_rows(
+    generator: np.random.Generator, dim: int, dtype: jnp.dtype
+) -> Float[Array, "projections dim"]:
+    rows = generator.standard_normal((NUM_PROJECTIONS if dim else 0, dim))
+    return jnp.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype)
 
 
 @partial(jax.jit, static_argnames="keep")
@@ -89,8 +92,7 @@ def _functionals(
     x_test: Float[Array, "m ..."] | None,
     keep: tuple[str, ...],
 ) -> dict[str, Array]:
-    readout_key, noise_key = jax.random.split(key)
-    params = target.constrain(position, readout_key)
+    params = target.constrain(position, key)
     kept: dict[str, Array] = {}
     if "parameters" in keep:
         kept |= named_parameters(params)
@@ -99,23 +101,19 @@ def _functionals(
             kept["hidden_projection"] = projections.hidden @ flatten(params.hidden)
         kept["readout_projection"] = projections.readout @ flatten(params.readout)
     if "predictions" in keep and x_test is not None:
-        kept |= _predictions(target, params, x_test, noise_key)
+        kept |= _predictions(target, params, x_test)
     return kept
 
 
 def _predictions(
-    target: AbstractTarget,
-    params: Parameters,
-    x_test: Float[Array, "m ..."],
-    noise_key: Key[Array, ""],
+    target: AbstractTarget, params: Parameters, x_test: Float[Array, "m ..."]
 ) -> dict[str, Array]:
     posterior = target.posterior
-    noise_std = posterior.likelihood.noise_std
     test_features = posterior.network.features(params.hidden, x_test)
-    f = test_features @ params.readout
-    predictions = {"f": f, "y": f + noise_std * jax.random.normal(noise_key, f.shape, f.dtype)}
+    predictions = {"f": test_features @ params.readout}
     if isinstance(target, Marginal):
         features = posterior.network.features(params.hidden, posterior.x)
+        noise_std = posterior.likelihood.noise_std
         mean, std = conditional_prediction(features, posterior.y, noise_std, test_features)
         predictions |= {"f_mean": mean, "f_std": std}
     return predictions

@@ -11,7 +11,7 @@ import blackjax
 import jax
 import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from bnnsample.checks import bad_input, check_count
 from bnnsample.repriorisation.targets import AbstractTarget
@@ -27,7 +27,7 @@ class AbstractSampler(ABC):
 
     @abstractmethod
     def build(self, target: AbstractTarget, step_size: Float[Array, ""]) -> SamplingAlgorithm:
-        """blackjax's ``(init, step)`` pair for a target at a step size."""
+        """Blackjax's ``(init, step)`` pair for a target at a step size."""
 
     @property
     @abstractmethod
@@ -35,23 +35,32 @@ class AbstractSampler(ABC):
         """The largest step size that warm-up may choose."""
 
 
+QUARTER_TURN = math.pi / 2
+"""Integration time after which positions of N(0, I) are independent of where they started."""
+
+MOST_STEPS = 16
+"""Steps a trajectory takes at most where their number is left to the step size; arbitrary."""
+
+
 @dataclass(frozen=True)
 class HMC(AbstractSampler):
     """Hamiltonian Monte Carlo with ``num_steps`` integration steps, and as many gradients, a draw.
 
-    The step size of each draw is uniform within ``jitter`` of the tuned one, relatively, so that
-    no frequency of the target resonates with the trajectory. With the rotation integrator the
-    step size is an angle, tuned to at most a quarter turn a trajectory, where draws of the
-    Gaussian part are independent.
+    By default as many as make a quarter turn at the step size of the chain, at most 16: then
+    draws of the Gaussian part of the target are independent. Each draw multiplies the step size
+    by a uniform number within ``jitter`` of 1, so that no frequency of the target resonates with
+    the trajectory. The rotation integrator's step size is an angle, of at most a quarter turn a
+    trajectory.
     """
 
-    num_steps: int = 4
+    num_steps: int | None = None
     integrator: Integrator = "rotation"
     target_acceptance: float = 0.8
     jitter: float = 0.2
 
     def __post_init__(self) -> None:
-        check_count("HMC num_steps", self.num_steps)
+        if self.num_steps is not None:
+            check_count("HMC num_steps", self.num_steps)
         _check_integrator(self.integrator)
         _check_fraction("HMC target_acceptance", self.target_acceptance)
         if not 0 <= self.jitter < 1:
@@ -63,12 +72,14 @@ class HMC(AbstractSampler):
             )
 
     def build(self, target: AbstractTarget, step_size: Float[Array, ""]) -> SamplingAlgorithm:
+        num_steps = self.num_steps or _steps_to_a_quarter_turn(step_size)
+
         def algorithm(step_size: Float[Array, ""]) -> SamplingAlgorithm:
             return blackjax.hmc(
                 target.logdensity,
                 step_size,
                 _unit_mass(target),
-                self.num_steps,
+                num_steps,  # pyright: ignore[reportArgumentType]
                 integrator=INTEGRATORS[self.integrator],
             )
 
@@ -83,15 +94,21 @@ class HMC(AbstractSampler):
 
     @property
     def max_step_size(self) -> float:
-        return math.pi / 2 / self.num_steps if self.integrator == "rotation" else math.inf
+        if self.integrator == "leapfrog":
+            return math.inf
+        return QUARTER_TURN / (self.num_steps or 1)
+
+
+def _steps_to_a_quarter_turn(step_size: Float[Array, ""]) -> Int[Array, ""]:
+    return jnp.clip(jnp.round(QUARTER_TURN / step_size), 1, MOST_STEPS).astype(int)
 
 
 @dataclass(frozen=True)
 class NUTS(AbstractSampler):
     """The No-U-Turn sampler: trajectories that end where they turn back.
 
-    Chains advance together, each draw taking as long as the longest trajectory among them;
-    ``HMC`` does not wait. At most ``2**max_doublings`` gradients a draw.
+    Chains advance together, each draw taking as long as the longest trajectory among them, so
+    that ``HMC`` makes more effective draws a second. At most ``2**max_doublings`` gradients a draw.
     """
 
     integrator: Integrator = "rotation"
@@ -114,7 +131,7 @@ class NUTS(AbstractSampler):
 
     @property
     def max_step_size(self) -> float:
-        return math.pi / 2 if self.integrator == "rotation" else math.inf
+        return QUARTER_TURN if self.integrator == "rotation" else math.inf
 
 
 def transition_stats(before: Any, after: Any, info: Any) -> dict[str, Array]:

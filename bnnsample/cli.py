@@ -1,0 +1,170 @@
+"""The command line: parses, calls the library, prints."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from bnnsample.reports.summary import Summary
+    from bnnsample.sampling.run import Progress as RunProgress
+
+HEARTBEAT_SECONDS = 8.0
+"""Between two lines of progress where the output is no terminal."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit status is 0, 2 for bad input, 130 when interrupted."""
+    options = _parser().parse_args(arguments)
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        return options.run(options, console)
+    except ValueError as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+        return 2
+    except KeyboardInterrupt:
+        console.print("interrupted; the runs that had finished are whole", markup=False)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="bnnsample",
+        description="Exact posterior samples of wide Bayesian neural networks.",
+    )
+    parser.add_argument("--version", action="version", version=metadata.version("bnnsample"))
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    widths = commands.add_parser(
+        "widths",
+        help="compare samplers' targets over network widths, with each other and the NNGP limit",
+        description="Sample one-hidden-layer networks of several widths on real data under several "
+        "targets; compare effective sample sizes and the distance to the infinite-width limit. "
+        "Writes report.html, table.csv, record.json and the draws to the output folder.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    add = widths.add_argument
+    add("--data", default="digits", help="digits or diabetes, bundled with scikit-learn")
+    add("--widths", type=int, nargs="+", default=[64, 256, 1024], help="hidden units")
+    add("--target", nargs="+", default=["standard", "repriorised", "marginal"],
+        help="standard: the weights as they are; repriorised: weights and mapped readout; "
+        "marginal: hidden weights alone, the readout drawn exactly")  # fmt: skip
+    add("--train", type=int, default=64, help="training points")
+    add("--test", type=int, default=20, help="test points to predict at")
+    add("--noise-std", type=float, default=0.1, help="known standard deviation of the targets")
+    add("--activation", default="gelu", help="relu, erf, gelu, tanh or identity")
+    add("--chains", type=int, default=4, help="independent chains per run")
+    add("--warmup", type=int, default=100, help="transitions that tune the step size")
+    add("--draws", type=int, default=200, help="draws kept per chain")
+    add("--seed", type=int, default=0, help="fixes data order, starts and draws")
+    add("--out", type=Path, required=True, help="folder to write; its settings must match")
+    widths.set_defaults(run=_run_widths)
+    return parser
+
+
+def _run_widths(options: argparse.Namespace, console: Console) -> int:
+    console.print(f"bnnsample {metadata.version('bnnsample')}: starting", markup=False)
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    from bnnsample.reports.table import COLUMNS, cells
+    from bnnsample.reports.widths import WidthsSettings, compare_widths
+
+    settings = WidthsSettings(
+        data=options.data,
+        widths=tuple(options.widths),
+        targets=tuple(options.target),
+        train=options.train,
+        test=options.test,
+        noise_std=options.noise_std,
+        activation=options.activation,
+        chains=options.chains,
+        warmup=options.warmup,
+        draws=options.draws,
+        seed=options.seed,
+    )
+    lines = [max(len(column.heading), size) for column, size in zip(COLUMNS, _SIZES, strict=True)]
+
+    def print_row(row: Sequence[str]) -> None:
+        text = "  ".join(cell.rjust(size) for cell, size in zip(row, lines, strict=True))
+        console.print(text, markup=False)
+
+    with _Display(console) as display:
+        display.before_first_row = lambda: print_row([column.heading for column in COLUMNS])
+
+        def on_summary(summary: Summary) -> None:
+            display.row(lambda: print_row(cells(summary)))
+
+        result = compare_widths(
+            settings, options.out, on_progress=display.progress, on_summary=on_summary
+        )
+    console.print()
+    for statement in result.statements:
+        mark = {True: "yes ", False: "no  ", None: "note"}[statement.good]
+        console.print(f"{mark} {statement.text}", markup=False)
+    console.print(f"\npage: {result.page}", markup=False)
+    return 0
+
+
+_SIZES = (5, 11, 6, 12, 13, 11, 8, 20, 5, 6, 7)
+
+
+class _Display:
+    """A bar on a terminal, a line now and then elsewhere; never long without a sign of life."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} draws"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = None
+        self._last = 0.0
+        self._rows = 0
+        self.before_first_row = lambda: None
+
+    def __enter__(self) -> _Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bar.stop()
+
+    def progress(self, label: str, progress: RunProgress) -> None:
+        note = "" if progress.phase == "compiling" else f"acceptance {progress.acceptance:.2f}"
+        text = f"{label}: {progress.phase}"
+        if self._task is None:
+            self._task = self._bar.add_task(text, total=progress.total, note=note)
+        self._bar.update(
+            self._task, description=text, completed=progress.done, total=progress.total, note=note
+        )
+        if not self._console.is_terminal and time.monotonic() - self._last > HEARTBEAT_SECONDS:
+            self._say(f"  {text} {progress.done}/{progress.total} {note}")
+
+    def row(self, print_row) -> None:
+        if self._rows == 0:
+            self.before_first_row()
+        self._rows += 1
+        print_row()
+        self._last = time.monotonic()
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+        self._last = time.monotonic()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

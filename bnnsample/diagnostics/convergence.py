@@ -1,0 +1,77 @@
+"""Convergence and efficiency of a run, by ArviZ, for each kind of quantity separately."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import arviz_stats
+import numpy as np
+from xarray import DataArray, DataTree
+
+QUANTITIES = {
+    "hidden": ("posterior", "hidden_projection"),
+    "readout": ("posterior", "readout_projection"),
+    "predictions": ("predictions", "f"),
+}
+"""Random projections of the hidden weights and of the readout, and the network's outputs."""
+
+
+@dataclass(frozen=True)
+class Convergence:
+    """Diagnostics of one kind of quantity, over all of its components.
+
+    ``rhat_max``: the worst rank-normalised split R-hat (Vehtari et al. 2021, 1903.08008).
+    ``ess_bulk`` and ``ess_tail``: medians; ``ess_bulk_min``, ``ess_tail_min``: the worst.
+    ``mcse``: median Monte-Carlo standard error of the mean, in posterior standard deviations.
+    The rates divide the median bulk ESS of all chains together by all of their draws, by all of
+    their gradients, and by the seconds from the first draw to the last.
+    """
+
+    rhat_max: float
+    ess_bulk: float
+    ess_bulk_min: float
+    ess_tail: float
+    ess_tail_min: float
+    mcse: float
+    ess_per_draw: float
+    ess_per_gradient: float
+    ess_per_second: float
+
+
+def convergence(run: DataTree) -> dict[str, Convergence]:
+    """``Convergence`` by name for each of ``QUANTITIES`` that the run kept.
+
+    A component that is constant or not finite has no ESS: its R-hat is NaN and the worst value of
+    its kind becomes NaN too, so that it cannot pass a threshold.
+    """
+    return {
+        name: _convergence(run, run[group][variable])  # pyright: ignore[reportArgumentType]
+        for name, (group, variable) in QUANTITIES.items()
+        if group in run.children and variable in run[group].data_vars
+    }
+
+
+def _convergence(run: DataTree, draws: DataArray) -> Convergence:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        bulk = _values(arviz_stats.ess(draws, method="bulk"))
+        tail = _values(arviz_stats.ess(draws, method="tail"))
+        rhat = _values(arviz_stats.rhat(draws))
+        mcse = _values(arviz_stats.mcse(draws)) / _values(draws.std(("chain", "draw")))
+    ess = float(np.median(bulk))
+    return Convergence(
+        rhat_max=float(np.max(rhat)),
+        ess_bulk=ess,
+        ess_bulk_min=float(np.min(bulk)),
+        ess_tail=float(np.median(tail)),
+        ess_tail_min=float(np.min(tail)),
+        mcse=float(np.median(mcse)),
+        ess_per_draw=ess / (draws.sizes["chain"] * draws.sizes["draw"]),
+        ess_per_gradient=ess / float(run["sample_stats"]["n_gradients"].sum()),
+        ess_per_second=ess / float(run.attrs["sampling_seconds"]),
+    )
+
+
+def _values(array: object) -> np.ndarray:
+    return np.asarray(array, dtype=float).ravel()

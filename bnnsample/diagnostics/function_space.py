@@ -1,0 +1,102 @@
+"""Distances in function space: to the NNGP posterior, and between runs of one posterior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import arviz_stats
+import numpy as np
+from xarray import DataTree
+
+
+@dataclass(frozen=True)
+class Distance:
+    """A distance of a run's posterior predictive to the NNGP posterior, with its standard error.
+
+    Per test point and output, in units of the NNGP posterior's standard deviation: the difference
+    of means and the difference of standard deviations (to first order), squared and added;
+    averaged over points and outputs. To first order the mean squared 2-Wasserstein distance of
+    the marginals.
+
+    ``squared`` is unbiased and can be negative where the distance is below the noise;
+    ``squared_error`` is its Monte-Carlo standard error.
+    """
+
+    squared: float
+    squared_error: float
+
+    @property
+    def value(self) -> float:
+        """The distance itself, zero where the unbiased square is negative."""
+        return float(np.sqrt(max(self.squared, 0.0)))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The distance at one standard error below and above."""
+        low, high = self.squared - self.squared_error, self.squared + self.squared_error
+        return float(np.sqrt(max(low, 0.0))), float(np.sqrt(max(high, 0.0)))
+
+
+def distance_to_nngp(run: DataTree) -> Distance | None:
+    """How far a run's predictions are from the infinite-width limit; None if it has none stored.
+
+    First and second moments about the NNGP mean are linear in the draws, so products of two
+    chains' differences are unbiased for the square: a U-statistic over pairs of chains, free of
+    the Monte-Carlo noise that a plug-in square would add. Its error is the jackknife's over
+    chains, and NaN with fewer than three of them.
+    """
+    if "predictions" not in run.children or "nngp_mean" not in run["constant_data"].data_vars:
+        return None
+    differences = _chain_differences(run)
+    chains = len(differences)
+    if chains < 2:
+        return Distance(float("nan"), float("nan"))
+    squared = _u_statistic(differences)
+    if chains < 3:
+        return Distance(squared, float("nan"))
+    left_out = np.array([_u_statistic(np.delete(differences, c, axis=0)) for c in range(chains)])
+    variance = (chains - 1) / chains * np.sum((left_out - left_out.mean()) ** 2)
+    return Distance(squared, float(np.sqrt(variance)))
+
+
+def _chain_differences(run: DataTree) -> np.ndarray:
+    """Standardised differences of mean and standard deviation, (chains, 2 * points * outputs).
+
+    Where the readout was integrated out, the conditional moments stand in for the draws'
+    (Rao-Blackwell), with far less noise.
+    """
+    constant, predictions = run["constant_data"], run["predictions"]
+    mean = constant["nngp_mean"].values
+    std = constant["nngp_std"].values[:, None]
+    if "f_mean" in predictions.data_vars:
+        deviation = (predictions["f_mean"].values - mean) / std
+        conditional = predictions["f_std"].values[..., None] / std
+        second_moment = deviation**2 + conditional**2
+    else:
+        deviation = (predictions["f"].values - mean) / std
+        second_moment = deviation**2
+    means = deviation.mean(axis=1)
+    stds = (second_moment.mean(axis=1) - 1) / 2
+    size = mean.size
+    return np.concatenate([means.reshape(-1, size), stds.reshape(-1, size)], axis=1)
+
+
+def _u_statistic(differences: np.ndarray) -> float:
+    """Mean of ``<a_c, a_c'>`` over pairs of distinct chains, per point and output."""
+    chains, doubled_size = differences.shape
+    of_the_sum = np.sum(differences.sum(axis=0) ** 2)
+    of_each = np.sum(differences**2)
+    return float(2 * (of_the_sum - of_each) / (chains * (chains - 1) * doubled_size))
+
+
+def disagreement(run: DataTree, reference: DataTree) -> float:
+    """Root mean square z-score between two runs' predictive means: about 1 if they agree.
+
+    Both must predict at the same test points. Each difference is divided by the two Monte-Carlo
+    standard errors together; correlations between test points make single values scatter, and a
+    run that did not converge understates its error, so that its z-scores are too large.
+    """
+    ours, theirs = (r["predictions"]["f"] for r in (run, reference))
+    difference = ours.mean(("chain", "draw")) - theirs.mean(("chain", "draw"))
+    errors = [np.asarray(arviz_stats.mcse(f, method="mean")) for f in (ours, theirs)]
+    return float(np.sqrt(np.mean(np.asarray(difference) ** 2 / (errors[0] ** 2 + errors[1] ** 2))))

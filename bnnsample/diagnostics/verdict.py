@@ -1,0 +1,85 @@
+"""Verdicts in words: may these draws be believed?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from xarray import DataTree
+
+from bnnsample.diagnostics.convergence import QUANTITIES, Convergence, convergence
+
+RHAT_THRESHOLD = 1.01
+ESS_PER_CHAIN = 100
+"""Vehtari et al. 2021 (1903.08008), section 4: R-hat below 1.01, 100 effective draws a chain."""
+
+FEW_DIVERGENCES = 0.001
+"""Fraction of draws above which divergences are a finding; arbitrary."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check: whether it passed, the figure, and what to do about it if it did not."""
+
+    name: str
+    ok: bool
+    figure: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Whether all findings passed, the findings, and the convergence they rest on."""
+
+    ok: bool
+    findings: tuple[Finding, ...]
+    convergence: dict[str, Convergence]
+
+    def __str__(self) -> str:
+        marks = {True: "ok  ", False: "FAIL"}
+        lines = [
+            f"{marks[f.ok]} {f.name}: {f.figure}" + ("" if f.ok else f". {f.advice}")
+            for f in self.findings
+        ]
+        return "\n".join(["converged" if self.ok else "not converged", *lines])
+
+
+def diagnose(
+    run: DataTree, *, rhat: float = RHAT_THRESHOLD, ess_per_chain: float = ESS_PER_CHAIN
+) -> Diagnosis:
+    """Judge a run: R-hat and ESS of hidden weights, readout and predictions; divergences."""
+    found = convergence(run)
+    needed = ess_per_chain * run.attrs["chains"]
+    findings = [_judge(name, found[name], rhat, needed) for name in QUANTITIES if name in found]
+    findings.append(_divergences(run))
+    return Diagnosis(all(finding.ok for finding in findings), tuple(findings), found)
+
+
+def _judge(name: str, figures: Convergence, rhat: float, needed: float) -> Finding:
+    smallest = min(figures.ess_bulk_min, figures.ess_tail_min)
+    # written so that NaN fails
+    ok = figures.rhat_max <= rhat and smallest >= needed
+    short = needed / smallest if smallest > 0 else math.inf
+    advice = (
+        f"Draw about {math.ceil(short)} times as many"
+        if 1 < short < 20
+        else "Use the marginal target, longer trajectories or a longer warm-up"
+    )
+    return Finding(
+        name=name,
+        ok=ok,
+        figure=f"R-hat up to {figures.rhat_max:.3f} (at most {rhat:g}), "
+        f"ESS at least {smallest:.0f} (at least {needed:.0f})",
+        advice=advice,
+    )
+
+
+def _divergences(run: DataTree) -> Finding:
+    diverging = run["sample_stats"]["diverging"]
+    count, total = int(diverging.sum()), int(diverging.size)
+    return Finding(
+        name="divergences",
+        ok=count <= FEW_DIVERGENCES * total,
+        figure=f"{count} of {total} draws",
+        advice="Raise target_acceptance",
+    )

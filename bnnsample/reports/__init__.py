@@ -1,0 +1,1 @@
+"""What people look at: run records, tables, figures and the page."""

@@ -1,0 +1,181 @@
+"""Figures of a comparison of runs; the only importer of matplotlib."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from xarray import DataTree
+
+from bnnsample.reports.summary import Summary
+
+STYLE = {
+    "standard": {"color": "#D55E00", "marker": "s", "linestyle": ":"},
+    "repriorised": {"color": "#0072B2", "marker": "^", "linestyle": "--"},
+    "marginal": {"color": "#000000", "marker": "o", "linestyle": "-"},
+}
+"""Okabe and Ito's colours for the colour-blind, told apart in print by marker and line as well."""
+
+CHAIN_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
+NNGP_COLOR = "#9A9A9A"
+RC = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "axes.axisbelow": True,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "bnnsample",
+}
+
+
+def efficiency_figure(summaries: Sequence[Summary]) -> Figure:
+    """ESS per gradient against width on log axes, a line per target, a panel per quantity."""
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
+        quantities = list(summaries[0].diagnosis.convergence)
+        axes = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
+        for axis, quantity in zip(axes, quantities, strict=True):
+            for target, group in _by_target(summaries).items():
+                rates = [s.diagnosis.convergence[quantity].ess_per_gradient for s in group]
+                axis.plot([s.width for s in group], rates, label=target, **_style(target))
+            axis.set_title(quantity)
+            axis.set_yscale("log")
+            _width_axis(axis, summaries)
+        axes[0].set_ylabel("effective draws per gradient")
+        _legend_on_the_right(figure, axes[0])
+        return figure
+
+
+def distance_figure(summaries: Sequence[Summary]) -> Figure:
+    """Distance to the NNGP posterior against width on log axes, with one standard error."""
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(6.2, 3.6), layout="constrained")
+        axis = figure.subplots()
+        for target, group in _by_target(summaries).items():
+            shown = [s for s in group if s.distance is not None and s.distance.value > 0]
+            distances = [s.distance for s in shown if s.distance is not None]
+            values = np.array([d.value for d in distances])
+            low, high = (np.array([d.interval[side] for d in distances]) for side in (0, 1))
+            widths = np.array([s.width for s in shown])
+            errors = np.array([values - low, high - values])
+            axis.errorbar(widths, values, errors, label=target, capsize=3, **_style(target))
+        axis.set_yscale("log")
+        axis.yaxis.set_major_formatter(ScalarFormatter())
+        _width_axis(axis, summaries)
+        axis.set_ylabel("distance to the NNGP posterior\n(in its standard deviations)")
+        _legend_on_the_right(figure, axis)
+        return figure
+
+
+def prediction_figure(narrow: DataTree, wide: DataTree, labels: tuple[str, str]) -> Figure:
+    """Predictive mean and 95 % interval at each test point, of two runs and of the NNGP.
+
+    Shown is the output whose NNGP mean is largest: the predicted class.
+    """
+    with matplotlib.rc_context(RC):
+        constant = wide["constant_data"]
+        mean, std = constant["nngp_mean"].values, constant["nngp_std"].values
+        output = mean.argmax(axis=1)
+        points = np.arange(len(mean))
+        best = mean[points, output]
+        order = np.argsort(best)
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
+        axis = figure.subplots()
+        limit = {"color": NNGP_COLOR, "marker": "_", "markersize": 12, "linewidth": 5, "alpha": 0.7}
+        axis.errorbar(
+            points,
+            best[order],
+            1.96 * std[order],
+            linestyle="none",
+            label="NNGP limit",
+            elinewidth=limit.pop("linewidth"),
+            **limit,
+        )
+        looks = ({"color": "#D55E00", "marker": "s"}, {"color": "#000000", "marker": "o"})
+        for run, label, look, shift in zip(
+            (narrow, wide), labels, looks, (-0.25, 0.25), strict=True
+        ):
+            draws = run["predictions"]["f"].values[:, :, points, output][:, :, order]
+            middle = draws.mean(axis=(0, 1))
+            low, high = np.quantile(draws, [0.025, 0.975], axis=(0, 1))
+            errors = np.array([middle - low, high - middle])
+            axis.errorbar(
+                points + shift, middle, errors, linestyle="none", markersize=4, label=label, **look
+            )
+        axis.set_xticks(points, [str(int(p)) for p in order])
+        axis.set_xlabel("test point (number in the test set, sorted by the NNGP mean)")
+        axis.set_ylabel("network output of the\npredicted class (target units)")
+        axis.grid(visible=False, axis="x")
+        _legend_on_the_right(figure, axis)
+        return figure
+
+
+def trace_figure(runs: Sequence[tuple[str, DataTree]]) -> Figure:
+    """Draws of one hidden-weight projection and one prediction of each run, a line per chain.
+
+    The component shown is the one whose chain means differ most, relative to their spread.
+    """
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(9, 0.6 + 1.7 * len(runs)), layout="constrained")
+        axes = figure.subplots(len(runs), 2, squeeze=False, sharex=True)
+        for row, (label, run) in zip(axes, runs, strict=True):
+            shown = (
+                ("posterior", "hidden_projection", "hidden weights\n(one projection)"),
+                ("predictions", "f", "output at one\ntest point"),
+            )
+            for axis, (group, variable, name) in zip(row, shown, strict=True):
+                draws = run[group][variable].values
+                draws = _least_settled(draws.reshape(*draws.shape[:2], -1))
+                for chain, line in enumerate(draws):
+                    axis.plot(line, color=CHAIN_COLORS[chain % 4], linewidth=0.8)
+                axis.set_ylabel(name)
+                axis.set_title(label, loc="left", fontsize=10)
+        for axis in axes[-1]:
+            axis.set_xlabel("draw after warm-up (a colour per chain)")
+        return figure
+
+
+def as_svg(figure: Figure) -> str:
+    """A figure as SVG text, the same for the same data."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(RC):
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, facecolor="white")
+    return buffer.getvalue()
+
+
+def _least_settled(draws: np.ndarray) -> np.ndarray:
+    spread = draws.mean(axis=1).std(axis=0) / draws.std(axis=1).mean(axis=0)
+    return draws[:, :, int(np.argmax(spread))]
+
+
+def _by_target(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
+    targets = dict.fromkeys(s.target for s in summaries)
+    return {
+        t: sorted((s for s in summaries if s.target == t), key=lambda s: s.width) for t in targets
+    }
+
+
+def _style(target: str) -> dict[str, Any]:
+    return STYLE.get(target, {"color": "#009E73", "marker": "d"})
+
+
+def _width_axis(axis: Axes, summaries: Sequence[Summary]) -> None:
+    widths = sorted({s.width for s in summaries})
+    axis.set_xscale("log", base=2)
+    axis.xaxis.set_major_locator(FixedLocator(widths))
+    axis.xaxis.set_minor_locator(NullLocator())
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.set_xlabel("width (hidden units)")
+
+
+def _legend_on_the_right(figure: Figure, axis: Axes) -> None:
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside right upper", frameon=False)
