@@ -16,11 +16,11 @@ from bnnsample.models.network import Network as Network
 from bnnsample.models.network import Parameters as Parameters
 from bnnsample.models.network import fcn as fcn
 from bnnsample.models.posterior import Posterior as Posterior
-from bnnsample.repriorisation.targets import Marginal as marginal
-from bnnsample.repriorisation.targets import Repriorised as repriorised
-from bnnsample.repriorisation.targets import Standard as standard
-from bnnsample.sampling.draws import load_run as load_run
-from bnnsample.sampling.draws import save_run as save_run
+from bnnsample.repriorisation.targets import marginal as marginal
+from bnnsample.repriorisation.targets import repriorised as repriorised
+from bnnsample.repriorisation.targets import standard as standard
 from bnnsample.sampling.run import sample as sample
 from bnnsample.sampling.samplers import HMC as HMC
 from bnnsample.sampling.samplers import NUTS as NUTS
+from bnnsample.sampling.store import load_run as load_run
+from bnnsample.sampling.store import save_run as save_run

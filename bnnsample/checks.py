@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def bad_input(subject: str, *, got: object, expected: str, probably: str) -> ValueError:
@@ -33,7 +34,7 @@ def check_count(name: str, value: Any, *, minimum: int = 1) -> None:
 
 def check_scale(name: str, value: Any, *, zero_allowed: bool = False) -> None:
     """Raise unless ``value`` is a finite positive number (or zero, where that has a meaning)."""
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return
     number = _as_number(value)
     enough = number is not None and (number > 0 or (zero_allowed and number == 0))
@@ -42,7 +43,7 @@ def check_scale(name: str, value: Any, *, zero_allowed: bool = False) -> None:
             name,
             got=repr(value),
             expected=f"a finite number {'of at least 0' if zero_allowed else 'above 0'}",
-            probably="a variance, a logarithm or a missing value was passed for a standard deviation",
+            probably="a variance, a logarithm or a missing value instead of a standard deviation",
         )
 
 
@@ -59,7 +60,7 @@ def as_finite_array(name: str, value: Any, *, min_ndim: int = 2) -> jax.Array:
 
     Integers and booleans become the default floating type; floating types are kept.
     """
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return value
     try:
         array = np.asarray(value)
@@ -96,7 +97,7 @@ def _check_finite(name: str, array: np.ndarray) -> None:
         first = tuple(int(i) for i in np.argwhere(~finite)[0])
         raise bad_input(
             name,
-            got=f"{int((~finite).sum())} values that are NaN or infinite, the first at index {first}",
+            got=f"{int((~finite).sum())} values that are NaN or infinite, first at index {first}",
             expected="finite numbers",
             probably="missing values, or a constant column divided by its standard deviation",
         )

@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--activation", default="gelu", help="relu, erf, gelu, tanh or identity")
     add("--chains", type=int, default=4, help="independent chains per run")
     add("--warmup", type=int, default=100, help="transitions that tune the step size")
-    add("--draws", type=int, default=200, help="draws kept per chain")
+    add("--draws", type=int, default=300, help="draws kept per chain")
     add("--seed", type=int, default=0, help="fixes data order, starts and draws")
     add("--out", type=Path, required=True, help="folder to write; its settings must match")
     widths.set_defaults(run=_run_widths)
@@ -108,7 +108,7 @@ def _run_widths(options: argparse.Namespace, console: Console) -> int:
     console.print()
     for statement in result.statements:
         mark = {True: "yes ", False: "no  ", None: "note"}[statement.good]
-        console.print(f"{mark} {statement.text}", markup=False)
+        console.print(f"{mark} {statement.question} {statement.text}", markup=False)
     console.print(f"\npage: {result.page}", markup=False)
     return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sklearn.datasets
@@ -28,7 +29,7 @@ class Dataset:
 
 
 def load(name: str, *, train: int = 64, test: int = 20, seed: int = 0) -> Dataset:
-    """``train`` and ``test`` points of a data set, drawn without replacement in an order set by ``seed``.
+    """``train`` and ``test`` points of a data set, drawn without replacement by ``seed``.
 
     Known: digits (8x8 images, 10 classes), diabetes (10 features, regression).
     """
@@ -59,13 +60,13 @@ type Standardise = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.
 
 
 def _digits() -> tuple[np.ndarray, np.ndarray, Standardise]:
-    x, labels = sklearn.datasets.load_digits(return_X_y=True)
-    return x, np.eye(10)[labels] - 0.1, _standardise_images
+    bundle: Any = sklearn.datasets.load_digits()
+    return bundle.data, np.eye(10)[bundle.target] - 0.1, _standardise_images
 
 
 def _diabetes() -> tuple[np.ndarray, np.ndarray, Standardise]:
-    x, y = sklearn.datasets.load_diabetes(return_X_y=True)
-    return x, y[:, None], _standardise_table
+    bundle: Any = sklearn.datasets.load_diabetes()
+    return bundle.data, bundle.target[:, None], _standardise_table
 
 
 DATASETS: dict[str, Callable[[], tuple[np.ndarray, np.ndarray, Standardise]]] = {

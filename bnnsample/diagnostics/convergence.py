@@ -5,8 +5,8 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 
-import arviz_stats
 import numpy as np
+from arviz_stats.sampling_diagnostics import ess, mcse, rhat
 from xarray import DataArray, DataTree
 
 QUANTITIES = {
@@ -46,30 +46,30 @@ def convergence(run: DataTree) -> dict[str, Convergence]:
     its kind becomes NaN too, so that it cannot pass a threshold.
     """
     return {
-        name: _convergence(run, run[group][variable])  # pyright: ignore[reportArgumentType]
+        name: _convergence(run, run.children[group].dataset[variable])
         for name, (group, variable) in QUANTITIES.items()
-        if group in run.children and variable in run[group].data_vars
+        if group in run.children and variable in run.children[group].data_vars
     }
 
 
 def _convergence(run: DataTree, draws: DataArray) -> Convergence:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        bulk = _values(arviz_stats.ess(draws, method="bulk"))
-        tail = _values(arviz_stats.ess(draws, method="tail"))
-        rhat = _values(arviz_stats.rhat(draws))
-        mcse = _values(arviz_stats.mcse(draws)) / _values(draws.std(("chain", "draw")))
-    ess = float(np.median(bulk))
+        bulk = _values(ess(draws, method="bulk"))
+        tail = _values(ess(draws, method="tail"))
+        rhats = _values(rhat(draws))
+        relative_error = _values(mcse(draws)) / _values(draws.std(("chain", "draw")))
+    median = float(np.median(bulk))
     return Convergence(
-        rhat_max=float(np.max(rhat)),
-        ess_bulk=ess,
+        rhat_max=float(np.max(rhats)),
+        ess_bulk=median,
         ess_bulk_min=float(np.min(bulk)),
         ess_tail=float(np.median(tail)),
         ess_tail_min=float(np.min(tail)),
-        mcse=float(np.median(mcse)),
-        ess_per_draw=ess / (draws.sizes["chain"] * draws.sizes["draw"]),
-        ess_per_gradient=ess / float(run["sample_stats"]["n_gradients"].sum()),
-        ess_per_second=ess / float(run.attrs["sampling_seconds"]),
+        mcse=float(np.median(relative_error)),
+        ess_per_draw=median / (draws.sizes["chain"] * draws.sizes["draw"]),
+        ess_per_gradient=median / float(run.children["sample_stats"].dataset["n_gradients"].sum()),
+        ess_per_second=median / float(run.attrs["sampling_seconds"]),
     )
 
 

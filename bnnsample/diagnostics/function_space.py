@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import arviz_stats
 import numpy as np
+from arviz_stats.sampling_diagnostics import mcse
 from xarray import DataTree
 
 
@@ -45,7 +45,10 @@ def distance_to_nngp(run: DataTree) -> Distance | None:
     the Monte-Carlo noise that a plug-in square would add. Its error is the jackknife's over
     chains, and NaN with fewer than three of them.
     """
-    if "predictions" not in run.children or "nngp_mean" not in run["constant_data"].data_vars:
+    if (
+        "predictions" not in run.children
+        or "nngp_mean" not in run.children["constant_data"].data_vars
+    ):
         return None
     differences = _chain_differences(run)
     chains = len(differences)
@@ -65,7 +68,9 @@ def _chain_differences(run: DataTree) -> np.ndarray:
     Where the readout was integrated out, the conditional moments stand in for the draws'
     (Rao-Blackwell), with far less noise.
     """
-    constant, predictions = run["constant_data"], run["predictions"]
+    constant, predictions = (
+        run.children[group].dataset for group in ("constant_data", "predictions")
+    )
     mean = constant["nngp_mean"].values
     std = constant["nngp_std"].values[:, None]
     if "f_mean" in predictions.data_vars:
@@ -96,7 +101,7 @@ def disagreement(run: DataTree, reference: DataTree) -> float:
     standard errors together; correlations between test points make single values scatter, and a
     run that did not converge understates its error, so that its z-scores are too large.
     """
-    ours, theirs = (r["predictions"]["f"] for r in (run, reference))
+    ours, theirs = (r.children["predictions"].dataset["f"] for r in (run, reference))
     difference = ours.mean(("chain", "draw")) - theirs.mean(("chain", "draw"))
-    errors = [np.asarray(arviz_stats.mcse(f, method="mean")) for f in (ours, theirs)]
+    errors = [np.asarray(mcse(f, method="mean")) for f in (ours, theirs)]
     return float(np.sqrt(np.mean(np.asarray(difference) ** 2 / (errors[0] ** 2 + errors[1] ** 2))))

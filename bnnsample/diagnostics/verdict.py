@@ -1,4 +1,4 @@
-"""Verdicts in words: may these draws be believed?"""
+"""Whether the draws of one run may be believed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _judge(name: str, figures: Convergence, rhat: float, needed: float) -> Findi
 
 
 def _divergences(run: DataTree) -> Finding:
-    diverging = run["sample_stats"]["diverging"]
+    diverging = run.children["sample_stats"].dataset["diverging"]
     count, total = int(diverging.sum()), int(diverging.size)
     return Finding(
         name="divergences",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from bnnsample.checks import as_finite_array, bad_input, check_scale
@@ -18,7 +18,7 @@ from bnnsample.pytrees import as_pytree
 def nngp(
     network: Network, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
 ) -> Float[Array, "n1 n2"]:
-    """Prior covariance of one output as all hidden widths go to infinity (Lee et al. 2018, 1711.00165).
+    """Prior covariance of one output at infinite width (Lee et al. 2018, 1711.00165).
 
     Outputs are independent and share it. ``x2`` defaults to ``x1``. Differentiable in the inputs
     and in the layers' scales.
@@ -79,7 +79,7 @@ def nngp_posterior(
 
 
 def _check_factorised(log_evidence: Array, noise_std: float, x: Array) -> None:
-    if not isinstance(log_evidence, jax.core.Tracer) and jnp.isnan(log_evidence):
+    if not isinstance(log_evidence, Tracer) and jnp.isnan(log_evidence):
         raise bad_input(
             "noise_std",
             got=f"{noise_std} with {len(x)} points in {x.dtype}",

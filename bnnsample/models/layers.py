@@ -1,4 +1,4 @@
-"""Layers, each the triple (init, apply, kernel): draw parameters, act at finite width, take the limit.
+"""Layers, each the triple (init, apply, kernel): draw, act at finite width, take the limit.
 
 All parameters are N(0, 1) a priori (NTK parameterisation): every scale lives in the forward pass.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import bad_input, check_count, check_scale
@@ -28,7 +29,7 @@ class AbstractLayer(ABC):
 
     @abstractmethod
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Shape of the output for inputs of ``input_shape``; raises ``ValueError`` if they do not fit."""
+        """Shape of the output; raises ``ValueError`` for inputs that do not fit."""
 
     @abstractmethod
     def init(self, key: Key[Array, ""], input_shape: Shape, dtype: Any) -> Params:
@@ -63,7 +64,7 @@ class Dense(AbstractLayer):
     @property
     def has_bias(self) -> bool:
         """Whether the layer has a bias parameter: a traced scale counts as one."""
-        return isinstance(self.b_std, jax.core.Tracer) or self.b_std != 0
+        return isinstance(self.b_std, Tracer) or self.b_std != 0
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:
@@ -90,7 +91,7 @@ class Dense(AbstractLayer):
         return jax.tree.map(lambda k: self.w_std**2 * k + self.b_std**2, kernel)
 
     def readout_features(self, x: Float[Array, "n d"]) -> Float[Array, "n p"]:
-        """The scaled features ``Psi`` for which this layer is ``Psi @ readout`` (theory, section 1).
+        """The scaled features ``Psi`` for which this layer is ``Psi @ readout``.
 
         ``p = d + 1``, the last column being ``b_std``; ``p = d`` without a bias.
         """

@@ -56,7 +56,7 @@ class Posterior:
 
 
 def as_training_data(network: Network, x: object, y: object) -> tuple[Array, Array]:
-    """``x`` (n, ...) and ``y`` (n, o) as finite arrays of one floating type that fit ``network``."""
+    """``x`` (n, ...) and ``y`` (n, o) as finite arrays of one type that fit ``network``."""
     x = as_finite_array("x", x)
     y = as_finite_array("y", y, min_ndim=1)
     y = y[:, None] if y.ndim == 1 else y
@@ -81,7 +81,7 @@ def as_training_data(network: Network, x: object, y: object) -> tuple[Array, Arr
 
 
 def as_test_inputs(x_test: object, x: Float[Array, "n ..."]) -> Float[Array, "m ..."]:
-    """``x_test`` (m, ...) as a finite array of the type and trailing shape of the training inputs."""
+    """``x_test`` (m, ...) as a finite array like the training inputs ``x``."""
     array = as_finite_array("x_test", x_test)
     if array.shape[1:] != x.shape[1:]:
         raise bad_input(

@@ -10,10 +10,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, ScalarFormatter
 from xarray import DataTree
 
 from bnnsample.reports.summary import Summary
+from bnnsample.reports.verdict import by_target
 
 STYLE = {
     "standard": {"color": "#D55E00", "marker": "s", "linestyle": ":"},
@@ -24,7 +25,7 @@ STYLE = {
 
 CHAIN_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 NNGP_COLOR = "#9A9A9A"
-RC = {
+RC: dict[Any, Any] = {
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -43,7 +44,7 @@ def efficiency_figure(summaries: Sequence[Summary]) -> Figure:
         quantities = list(summaries[0].diagnosis.convergence)
         axes = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
         for axis, quantity in zip(axes, quantities, strict=True):
-            for target, group in _by_target(summaries).items():
+            for target, group in by_target(summaries).items():
                 rates = [s.diagnosis.convergence[quantity].ess_per_gradient for s in group]
                 axis.plot([s.width for s in group], rates, label=target, **_style(target))
             axis.set_title(quantity)
@@ -59,7 +60,7 @@ def distance_figure(summaries: Sequence[Summary]) -> Figure:
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(6.2, 3.6), layout="constrained")
         axis = figure.subplots()
-        for target, group in _by_target(summaries).items():
+        for target, group in by_target(summaries).items():
             shown = [s for s in group if s.distance is not None and s.distance.value > 0]
             distances = [s.distance for s in shown if s.distance is not None]
             values = np.array([d.value for d in distances])
@@ -68,7 +69,9 @@ def distance_figure(summaries: Sequence[Summary]) -> Figure:
             errors = np.array([values - low, high - values])
             axis.errorbar(widths, values, errors, label=target, capsize=3, **_style(target))
         axis.set_yscale("log")
-        axis.yaxis.set_major_formatter(ScalarFormatter())
+        axis.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axis.yaxis.set_minor_locator(NullLocator())
+        axis.yaxis.set_major_formatter("{x:g}")
         _width_axis(axis, summaries)
         axis.set_ylabel("distance to the NNGP posterior\n(in its standard deviations)")
         _legend_on_the_right(figure, axis)
@@ -81,7 +84,7 @@ def prediction_figure(narrow: DataTree, wide: DataTree, labels: tuple[str, str])
     Shown is the output whose NNGP mean is largest: the predicted class.
     """
     with matplotlib.rc_context(RC):
-        constant = wide["constant_data"]
+        constant = wide.children["constant_data"].dataset
         mean, std = constant["nngp_mean"].values, constant["nngp_std"].values
         output = mean.argmax(axis=1)
         points = np.arange(len(mean))
@@ -89,21 +92,28 @@ def prediction_figure(narrow: DataTree, wide: DataTree, labels: tuple[str, str])
         order = np.argsort(best)
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         axis = figure.subplots()
-        limit = {"color": NNGP_COLOR, "marker": "_", "markersize": 12, "linewidth": 5, "alpha": 0.7}
         axis.errorbar(
             points,
             best[order],
             1.96 * std[order],
             linestyle="none",
+            marker="_",
+            markersize=12,
+            elinewidth=5,
+            alpha=0.7,
+            color=NNGP_COLOR,
             label="NNGP limit",
-            elinewidth=limit.pop("linewidth"),
-            **limit,
         )
-        looks = ({"color": "#D55E00", "marker": "s"}, {"color": "#000000", "marker": "o"})
+        looks: tuple[dict[str, Any], ...] = (
+            {"color": "#D55E00", "marker": "s"},
+            {"color": "#000000", "marker": "o"},
+        )
         for run, label, look, shift in zip(
             (narrow, wide), labels, looks, (-0.25, 0.25), strict=True
         ):
-            draws = run["predictions"]["f"].values[:, :, points, output][:, :, order]
+            draws = (
+                run.children["predictions"].dataset["f"].values[:, :, points, output][:, :, order]
+            )
             middle = draws.mean(axis=(0, 1))
             low, high = np.quantile(draws, [0.025, 0.975], axis=(0, 1))
             errors = np.array([middle - low, high - middle])
@@ -132,7 +142,7 @@ def trace_figure(runs: Sequence[tuple[str, DataTree]]) -> Figure:
                 ("predictions", "f", "output at one\ntest point"),
             )
             for axis, (group, variable, name) in zip(row, shown, strict=True):
-                draws = run[group][variable].values
+                draws = run.children[group].dataset[variable].values
                 draws = _least_settled(draws.reshape(*draws.shape[:2], -1))
                 for chain, line in enumerate(draws):
                     axis.plot(line, color=CHAIN_COLORS[chain % 4], linewidth=0.8)
@@ -154,13 +164,6 @@ def as_svg(figure: Figure) -> str:
 def _least_settled(draws: np.ndarray) -> np.ndarray:
     spread = draws.mean(axis=1).std(axis=0) / draws.std(axis=1).mean(axis=0)
     return draws[:, :, int(np.argmax(spread))]
-
-
-def _by_target(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
-    targets = dict.fromkeys(s.target for s in summaries)
-    return {
-        t: sorted((s for s in summaries if s.target == t), key=lambda s: s.width) for t in targets
-    }
 
 
 def _style(target: str) -> dict[str, Any]:

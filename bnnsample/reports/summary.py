@@ -57,7 +57,7 @@ class Summary:
 
 def summarise(run: DataTree, *, width: int, reference: DataTree | None = None) -> Summary:
     """The summary of one run, compared with ``reference``, another run of the same posterior."""
-    stats = run["sample_stats"]
+    stats = run.children["sample_stats"].dataset
     return Summary(
         width=width,
         target=run.attrs["target"],

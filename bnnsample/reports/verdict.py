@@ -1,129 +1,123 @@
-"""The verdict of a comparison in words: converged? how much faster? how far from the limit?"""
+"""The verdict of a comparison in words: convergence, speed, agreement, distance to the limit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bnnsample.reports.summary import Summary
+
+LARGEST_AGREEING_Z = 2.0
+"""A root mean square z-score over many correlated predictions; above it the targets disagree."""
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One sentence of the verdict and whether it is good news, bad news (False) or neither."""
+    """One answer of the verdict: good news, bad news (False) or neither (None)."""
 
+    question: str
     good: bool | None
     text: str
 
 
 def verdict(summaries: Sequence[Summary]) -> list[Statement]:
-    """What a reader wants to know first, in order."""
-    statements = _convergence(summaries)
-    statements += _speed(summaries)
-    statements += _agreement(summaries)
-    return statements + _limit(summaries)
+    """Answers to what a reader wants to know first, in order."""
+    answers = [*_convergence(summaries), *_speed(summaries), *_agreement(summaries)]
+    return [*answers, *_limit(summaries)]
 
 
 def _convergence(summaries: Sequence[Summary]) -> list[Statement]:
     statements = []
-    for target in dict.fromkeys(s.target for s in summaries):
-        group = [s for s in summaries if s.target == target]
-        for quantity in ("predictions", "hidden"):
+    for target, group in by_target(summaries).items():
+        parts = []
+        for quantity, name in (("predictions", "predictions"), ("hidden", "hidden weights")):
             judged = [(s.width, _passed(s, quantity)) for s in group if _has(s, quantity)]
-            good = [str(width) for width, ok in judged if ok]
-            bad = [str(width) for width, ok in judged if not ok]
-            what = "predictions" if quantity == "predictions" else "hidden weights"
-            parts = [f"converged at width {_join(good)}"] if good else []
-            parts += [f"did not converge at width {_join(bad)}"] if bad else []
-            if parts:
-                statements.append(
-                    Statement(not bad, f"The {target} target's {what} {' and '.join(parts)}.")
-                )
+            yes = [str(width) for width, ok in judged if ok]
+            no = [str(width) for width, ok in judged if not ok]
+            parts += [f"{name} yes at width {_join(yes)}"] if yes else []
+            parts += [f"{name} no at width {_join(no)}"] if no else []
+        good = all(_passed(s, "predictions") for s in group)
+        if parts:
+            statements.append(
+                Statement(f"Did the {target} target's chains converge?", good, f"{_join(parts)}.")
+            )
     return statements
 
 
 def _speed(summaries: Sequence[Summary]) -> list[Statement]:
-    widths = sorted({s.width for s in summaries})
-    ratios = {}
-    for width in widths:
-        pair = [_find(summaries, width, target) for target in ("marginal", "standard")]
-        if pair[0] is not None and pair[1] is not None:
-            fast, slow = (s.diagnosis.convergence.get("predictions") for s in pair if s)
-            if fast is not None and slow is not None:
-                ratios[width] = (
-                    fast.ess_per_gradient / slow.ess_per_gradient,
-                    fast.ess_per_second / slow.ess_per_second,
-                )
-    if not ratios:
+    parts, ratio, unsure = [], float("nan"), []
+    for width in sorted({s.width for s in summaries}):
+        marginal = _find(summaries, width, "marginal")
+        standard = _find(summaries, width, "standard")
+        if not (marginal and standard and _has(marginal, "predictions")):
+            continue
+        fast = marginal.diagnosis.convergence["predictions"]
+        slow = standard.diagnosis.convergence["predictions"]
+        ratio = fast.ess_per_gradient / slow.ess_per_gradient
+        per_second = fast.ess_per_second / slow.ess_per_second
+        parts.append(f"{ratio:.3g} ({per_second:.3g}) at width {width}")
+        unsure += [] if _passed(standard, "predictions") else [str(width)]
+    if not parts:
         return []
-    parts = [
-        f"{gradient:.3g} times per gradient and {second:.3g} times per second at width {width}"
-        for width, (gradient, second) in ratios.items()
-    ]
-    widest = max(ratios)
-    return [
-        Statement(
-            ratios[widest][0] > 1,
-            "Effective draws of the predictions, marginal over standard target: "
-            f"{_join(parts)}.{_caveat(summaries, list(ratios))}",
-        )
-    ]
-
-
-def _caveat(summaries: Sequence[Summary], widths: list[int]) -> str:
-    unsure = [
-        str(width)
-        for width in widths
-        if (standard := _find(summaries, width, "standard"))
-        and not _passed(standard, "predictions")
-    ]
-    if not unsure:
-        return ""
-    return (
+    caveat = (
         f" The standard chains at width {_join(unsure)} did not converge, so their own effective"
         " sample size is a rough figure."
     )
+    return [
+        Statement(
+            "How much faster is the map?",
+            ratio > 1,
+            "Effective draws of the predictions per gradient (per second), marginal over standard "
+            f"target: {_join(parts)}.{caveat if unsure else ''}",
+        )
+    ]
 
 
 def _agreement(summaries: Sequence[Summary]) -> list[Statement]:
-    compared = [s for s in summaries if s.disagreement is not None]
-    settled = [s for s in compared if _passed(s, "predictions")]
-    if not compared:
-        return []
-    if not settled:
-        return [
-            Statement(None, "No other target converged, so none can be held against the marginal.")
-        ]
-    worst = max(settled, key=lambda s: s.disagreement or 0.0)
-    ok = (worst.disagreement or 0.0) < 2
-    return [
-        Statement(
-            ok,
-            f"Where they converged, the targets {'agree' if ok else 'do not agree'}: predictive "
-            "means differ from the marginal target's by at most "
-            f"{worst.disagreement:.2f} Monte-Carlo standard errors (root mean square; about 1 is "
-            f"expected), for {worst.target} at width {worst.width}.",
-        )
-    ]
+    statements = []
+    for target, group in by_target(summaries).items():
+        scores = {s.width: s.disagreement for s in group if s.disagreement is not None}
+        if scores:
+            ok = all(score < LARGEST_AGREEING_Z for score in scores.values())
+            listed = _join([f"{score:.2f} at width {width}" for width, score in scores.items()])
+            statements.append(
+                Statement(
+                    f"Is the {target} target's posterior the marginal target's?",
+                    ok,
+                    "Predictive means differ by so many Monte-Carlo standard errors (root mean "
+                    f"square; about 1 if they are one): {listed}.",
+                )
+            )
+    return statements
 
 
 def _limit(summaries: Sequence[Summary]) -> list[Statement]:
-    rows = [s for s in summaries if s.distance is not None]
-    best = [s for s in rows if s.target == "marginal"] or rows
-    if len({s.width for s in best}) < 2:
+    groups = by_target([s for s in summaries if s.distance is not None])
+    if not groups:
         return []
-    best = sorted(best, key=lambda s: s.width)
-    distances = [s.distance.value for s in best if s.distance is not None]
-    falls = all(a > b for a, b in zip(distances, distances[1:], strict=False))
-    path = _join([f"{d:.3f} at width {s.width}" for d, s in zip(distances, best, strict=True)])
+    target = "marginal" if "marginal" in groups else next(iter(groups))
+    measured = [(s.width, s.distance) for s in groups[target] if s.distance is not None]
+    falls = all(a.value > b.value for (_, a), (_, b) in pairwise(measured))
+    path = _join([f"{distance.value:.3f} at width {width}" for width, distance in measured])
+    trend = f"; it {'falls' if falls else 'does not fall'} with width" if measured[1:] else ""
     return [
         Statement(
-            falls,
-            f"Distance of the posterior predictive to the NNGP limit, in its standard deviations "
-            f"({best[0].target} target): {path}; it {'falls' if falls else 'does not fall'} "
-            "with width.",
+            "How far is the NNGP limit?",
+            falls if measured[1:] else None,
+            "Distance of the posterior predictive to the limit's, in its standard deviations "
+            f"({target} target): {path}{trend}.",
         )
     ]
+
+
+def by_target(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
+    """Summaries of each target, by width."""
+    targets = dict.fromkeys(s.target for s in summaries)
+    return {
+        target: sorted((s for s in summaries if s.target == target), key=lambda s: s.width)
+        for target in targets
+    }
 
 
 def _find(summaries: Sequence[Summary], width: int, target: str) -> Summary | None:

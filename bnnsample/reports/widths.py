@@ -15,6 +15,7 @@ from xarray import DataTree
 
 from bnnsample.checks import bad_input, check_count
 from bnnsample.datasets import load
+from bnnsample.files import write_whole
 from bnnsample.models.likelihoods import Gaussian
 from bnnsample.models.network import fcn
 from bnnsample.models.posterior import Posterior, as_test_inputs
@@ -24,14 +25,15 @@ from bnnsample.reports.figures import (
     prediction_figure,
     trace_figure,
 )
-from bnnsample.reports.files import check_folder, write_record, write_table, write_whole
+from bnnsample.reports.folder import check_folder, write_record, write_table
 from bnnsample.reports.page import Picture, render_page
 from bnnsample.reports.summary import Summary, summarise
 from bnnsample.reports.verdict import Statement, verdict
 from bnnsample.repriorisation.targets import TARGETS, AbstractTarget
-from bnnsample.sampling.draws import environment, save_run
+from bnnsample.sampling.draws import environment
 from bnnsample.sampling.run import Progress, sample
 from bnnsample.sampling.samplers import HMC, AbstractSampler
+from bnnsample.sampling.store import save_run
 
 SAMPLERS: dict[str, AbstractSampler] = {
     "standard": HMC(integrator="leapfrog"),
@@ -57,7 +59,7 @@ class WidthsSettings:
     activation: str = "gelu"
     chains: int = 4
     warmup: int = 100
-    draws: int = 200
+    draws: int = 300
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -156,7 +158,7 @@ def _targets(settings: WidthsSettings) -> dict[tuple[int, str], tuple[AbstractTa
         posterior = Posterior(network, data.x_train, data.y_train, likelihood)  # pyright: ignore[reportArgumentType]
         x_test = as_test_inputs(data.x_test, posterior.x)
         for name in sorted(settings.targets, key=lambda name: name != REFERENCE):
-            points[width, name] = (TARGETS[name](posterior), x_test)  # pyright: ignore[reportCallIssue]
+            points[width, name] = (TARGETS[name](posterior), x_test)
     return points
 
 

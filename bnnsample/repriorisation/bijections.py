@@ -1,6 +1,6 @@
 """Bijections ``phi <-> W`` of the readout given the readout features (theory section 2).
 
-``W = M + S phi`` with ``Sigma = S S' = (I + Psi' Psi / ridge)^-1`` and ``M = Sigma Psi' y / ridge``:
+``W = M + S phi`` with ``Sigma = S S' = (I + Psi' Psi / ridge)^-1``, ``M = Sigma Psi' y / ridge``:
 with ``ridge = noise_std^2`` the conditional posterior of the readout. Any other positive ridge is
 a regularised map, exact through its log-determinant. The primal form factorises a (p, p) matrix,
 the dual form an (n, n) one; they are different square roots ``S`` of the same ``Sigma``.

@@ -8,6 +8,7 @@ part rely on that form. ``exp(logdensity)`` is ``p(y, q)`` but for the constant 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -38,7 +39,7 @@ class AbstractTarget(ABC):
 
     @abstractmethod
     def constrain(self, position: Position, key: Key[Array, ""]) -> Parameters:
-        """The network parameters of a draw. ``key`` is used where the readout was integrated out."""
+        """The network parameters of a draw; ``key`` draws a readout that was integrated out."""
 
     @abstractmethod
     def init(self, key: Key[Array, ""]) -> Position:
@@ -144,9 +145,27 @@ class Marginal(AbstractTarget):
         return _normal_vector(self.posterior, self.posterior.parameter_shapes.hidden, key)
 
 
-TARGETS: dict[str, type[AbstractTarget]] = {
-    target.name: target for target in (Standard, Repriorised, Marginal)
+def standard(posterior: Posterior) -> Standard:
+    """The posterior of the network's parameters as they are."""
+    return Standard(posterior)
+
+
+def repriorised(posterior: Posterior, ridge: float | None = None) -> Repriorised:
+    """The posterior after the map of the readout, exact unless another ``ridge`` is given."""
+    return Repriorised(posterior, ridge)
+
+
+def marginal(posterior: Posterior) -> Marginal:
+    """The posterior of the hidden weights, the readout integrated out."""
+    return Marginal(posterior)
+
+
+TARGETS: dict[str, Callable[[Posterior], AbstractTarget]] = {
+    Standard.name: standard,
+    Repriorised.name: repriorised,
+    Marginal.name: marginal,
 }
+"""The three targets of one posterior by name."""
 
 
 def exact_bijection(posterior: Posterior) -> Primal | Dual:

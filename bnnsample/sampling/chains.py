@@ -59,7 +59,8 @@ def start(target: AbstractTarget, sampler: AbstractSampler, keys: Key[Array, " c
 
     def start_one(key: Key[Array, ""]) -> Chains:
         first = jnp.asarray(min(FIRST_STEP_SIZE, sampler.max_step_size), dtype)
-        state = sampler.build(target, first).init(target.init(key))
+        algorithm: Any = sampler.build(target, first)
+        state = algorithm.init(target.init(key))
         adaptation = init_adaptation(first)  # pyright: ignore[reportArgumentType]
         return Chains(state, jax.tree.map(lambda value: jnp.asarray(value, dtype), adaptation))
 
@@ -105,7 +106,8 @@ def _transition(
 ) -> tuple[Chains, Transitions]:
     _, update_adaptation, _ = dual_averaging_adaptation(sampler.target_acceptance)
     size = step_size(sampler, chain.adaptation, adapting)
-    state, info = sampler.build(target, size).step(key, chain.sampler)
+    algorithm: Any = sampler.build(target, size)
+    state, info = algorithm.step(key, chain.sampler)
     adapted = update_adaptation(chain.adaptation, info.acceptance_rate)
     adaptation = jax.tree.map(
         lambda new, old: jnp.where(adapting, new, old).astype(old.dtype), adapted, chain.adaptation

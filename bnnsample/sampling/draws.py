@@ -1,4 +1,4 @@
-"""Draws as an ArviZ DataTree that says how it was made, in memory and on disk."""
+"""Draws as an ArviZ DataTree that says how it was made."""
 
 from __future__ import annotations
 
@@ -6,19 +6,15 @@ import dataclasses
 import json
 import os
 import platform
-import tempfile
 from importlib import metadata
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import arviz_base
 import jax
 import numpy as np
-import xarray
 from jaxtyping import Array, Float
 from xarray import DataTree
 
-from bnnsample.checks import bad_input
 from bnnsample.limits.nngp import nngp_posterior
 from bnnsample.repriorisation.targets import AbstractTarget
 from bnnsample.sampling.samplers import AbstractSampler
@@ -122,33 +118,3 @@ def environment() -> dict[str, str]:
         "device": f"{device.platform}: {device.device_kind}, {os.cpu_count()} CPU cores",
         "python": platform.python_version(),
     }
-
-
-def save_run(run: DataTree, path: str | os.PathLike[str]) -> Path:
-    """Write a run as one netCDF file, whole or not at all."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        run.to_netcdf(name, engine="h5netcdf")
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return path
-
-
-def load_run(path: str | os.PathLike[str]) -> DataTree:
-    """A run written by ``save_run``; raises ``ValueError`` naming a file that is not one."""
-    try:
-        with xarray.open_datatree(path, engine="h5netcdf") as tree:
-            run = tree.load()
-    except (OSError, KeyError) as error:
-        raise bad_input(
-            "run",
-            got=f"{path}, which cannot be read ({error})",
-            expected="a netCDF file written by bnnsample",
-            probably="a truncated copy or another file",
-        ) from error
-    return run

@@ -1,4 +1,4 @@
-"""What is kept of a draw: projections of the weights, predictions, and on request all parameters."""
+"""What is kept of a draw: projections of the weights, predictions, all parameters on request."""
 
 from __future__ import annotations
 

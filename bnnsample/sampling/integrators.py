@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ def rotation(
     """
     value_and_grad = jax.value_and_grad(logdensity)
 
-    def step(state: IntegratorState, step_size: Array) -> IntegratorState:
+    def step(state: Any, step_size: Array) -> IntegratorState:
         position, momentum, _, gradient = state
         half = 0.5 * step_size
         cos, sin = jnp.cos(step_size), jnp.sin(step_size)

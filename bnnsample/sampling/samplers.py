@@ -83,8 +83,8 @@ class HMC(AbstractSampler):
                 integrator=INTEGRATORS[self.integrator],
             )
 
-        def step(key: Key[Array, ""], state: Any) -> tuple[Any, Any]:
-            jitter_key, step_key = jax.random.split(key)
+        def step(rng_key: Key[Array, ""], state: Any) -> tuple[Any, Any]:
+            jitter_key, step_key = jax.random.split(rng_key)
             scale = jax.random.uniform(
                 jitter_key, (), step_size.dtype, 1 - self.jitter, 1 + self.jitter
             )

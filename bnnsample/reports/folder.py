@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and the folder of one experiment."""
+"""The folder of one experiment: its record, its table, and whether it may be written to."""
 
 from __future__ import annotations
 
@@ -6,27 +6,14 @@ import csv
 import io
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bnnsample.checks import bad_input
+from bnnsample.files import write_whole
 
 RECORD = "record.json"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` so that no reader ever sees half of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
