@@ -79,7 +79,7 @@ def quadrature_dual(function: Callable[[Array], Array], degree: int = 64) -> Dua
 
         def add_node(total: Array, node_and_weight: tuple[Array, Array]) -> tuple[Array, None]:
             node, weight = node_and_weight
-            v = slope[..., None] * node + remaining_std[..., None] * inner_nodes
+            v = slope[..., None] * node + jnp.multiply.outer(remaining_std, inner_nodes)
             return total + weight * function(std1 * node) * (function(v) @ inner_weights), None
 
         total, _ = jax.lax.scan(add_node, jnp.zeros_like(cov), (inner_nodes, inner_weights))

@@ -6,6 +6,7 @@ All parameters are N(0, 1) a priori (NTK parameterisation): every scale lives in
 from __future__ import annotations
 
 import difflib
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import bad_input, check_count, check_scale
@@ -63,8 +63,8 @@ class Dense(AbstractLayer):
 
     @property
     def has_bias(self) -> bool:
-        """Whether the layer has a bias parameter: a traced scale counts as one."""
-        return isinstance(self.b_std, Tracer) or self.b_std != 0
+        """Whether the layer has a bias parameter: only the plain number 0 says it has none."""
+        return not isinstance(self.b_std, numbers.Real) or self.b_std != 0
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:
@@ -85,7 +85,7 @@ class Dense(AbstractLayer):
 
     def apply(self, params: dict[str, Array], x: Float[Array, "n d"]) -> Float[Array, "n width"]:
         out = x @ params["weight"] * (self.w_std / x.shape[-1] ** 0.5)
-        return out + self.b_std * params["bias"] if self.has_bias else out
+        return out + self.b_std * params["bias"][None, :] if self.has_bias else out
 
     def kernel(self, kernel: Kernel) -> Kernel:
         return jax.tree.map(lambda k: self.w_std**2 * k + self.b_std**2, kernel)

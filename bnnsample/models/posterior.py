@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from bnnsample.checks import as_finite_array, bad_input
@@ -76,7 +76,7 @@ def as_training_data(network: Network, x: object, y: object) -> tuple[Array, Arr
             probably="class labels that need one-hot encoding, or a readout of another width",
         )
     network.parameter_shapes(x.shape[1:])
-    dtype = jnp.promote_types(x.dtype, y.dtype)
+    dtype = np.promote_types(x.dtype, y.dtype)
     return x.astype(dtype), y.astype(dtype)
 
 

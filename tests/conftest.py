@@ -1,0 +1,26 @@
+"""Precision of the test session, strict JAX, and tolerances."""
+
+from __future__ import annotations
+
+import os
+
+import jax
+import numpy as np
+import pytest
+
+X64 = os.environ.get("BNNSAMPLE_TEST_PRECISION", "float64") == "float64"
+
+jax.config.update("jax_enable_x64", X64)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(20_221_122)
+
+
+@pytest.fixture
+def tolerance() -> float:
+    """Relative error that rounding may leave in a well-conditioned formula."""
+    return 1e-9 if X64 else 2e-3
