@@ -1,0 +1,213 @@
+"""The run: what comes back, what fixes it, what it refuses, and how often it compiles."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bnnsample as bnn
+from bnnsample.repriorisation.targets import TARGETS, Standard
+from bnnsample.sampling.run import SEGMENT_DRAWS, Progress
+from tests.conftest import X64
+from tests.zoo import SAMPLERS
+
+D, O, M = 3, 2, 4  # noqa: E741
+CHAINS, WARMUP, DRAWS = 3, 11, 2 * SEGMENT_DRAWS + 3
+
+
+@pytest.fixture(scope="module")
+def posterior() -> bnn.Posterior:
+    rng = np.random.default_rng(8)
+    x, y = rng.standard_normal((6, D)), rng.standard_normal((6, O))
+    return bnn.Posterior(bnn.fcn(1, 7, O), x, y, bnn.Gaussian(0.3))
+
+
+@pytest.fixture(scope="module")
+def x_test() -> np.ndarray:
+    return np.random.default_rng(9).standard_normal((M, D))
+
+
+def sample(posterior, x_test, name="marginal", sampler=None, **changes):
+    settings = {"chains": CHAINS, "warmup": WARMUP, "draws": DRAWS, "seed": 5, "x_test": x_test}
+    return bnn.sample(TARGETS[name](posterior), sampler, **(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def run(posterior, x_test):
+    return sample(posterior, x_test)
+
+
+def test_groups_names_and_shapes_are_arviz_conventions(run):
+    assert set(run.children) == {
+        "posterior", "sample_stats", "predictions", "observed_data", "constant_data",
+    }  # fmt: skip
+    assert set(run["sample_stats"].data_vars) == {
+        "acceptance_rate", "diverging", "energy", "lp", "n_steps", "step_size", "n_gradients",
+    }  # fmt: skip
+    predictions = run["predictions"]
+    assert predictions["f"].dims == ("chain", "draw", "test_point", "output")
+    assert predictions["f"].shape == predictions["f_mean"].shape == (CHAINS, DRAWS, M, O)
+    assert predictions["f_std"].shape == (CHAINS, DRAWS, M)
+    assert run["posterior"]["layer_0_weight"].shape == (CHAINS, DRAWS, D, 7)
+    assert run["posterior"]["readout"].shape == (CHAINS, DRAWS, 8, O)
+    assert run["constant_data"]["nngp_mean"].shape == (M, O)
+
+
+def test_attributes_say_how_it_was_made(run):
+    expected = {"target": "marginal", "chains": CHAINS, "draws": DRAWS, "warmup": WARMUP, "seed": 5}
+    assert {name: run.attrs[name] for name in expected} == expected
+    assert "jax" in run.attrs["versions"]
+    assert run.attrs["dtype"] == ("float64" if X64 else "float32")
+
+
+def test_draws_are_consistent_with_each_other(posterior, run, x_test):
+    """Predictions come from the kept parameters, projections from their fixed directions."""
+    draw = run["posterior"].dataset.isel(chain=1, draw=-1)
+    hidden = {name: jnp.asarray(draw[f"layer_0_{name}"].values) for name in ("weight", "bias")}
+    params = bnn.Parameters((hidden, ()), jnp.asarray(draw["readout"].values))
+    f = posterior.network.apply(params, jnp.asarray(x_test))
+    kept = run["predictions"]["f"].isel(chain=1, draw=-1)
+    np.testing.assert_allclose(f, kept, rtol=1e-8 if X64 else 1e-3, atol=1e-5)
+    density = bnn.marginal(posterior).logdensity(
+        jnp.concatenate([hidden["bias"], hidden["weight"].ravel()])
+    )
+    lp = run["sample_stats"]["lp"].isel(chain=1, draw=-1)
+    np.testing.assert_allclose(density, lp, rtol=1e-8 if X64 else 1e-3)
+
+
+def test_noisy_predictions_add_the_noise(run):
+    noise = (run["predictions"]["y"] - run["predictions"]["f"]).values / 0.3
+    # 1272 values: the standard deviation of their standard deviation is 0.02
+    assert abs(noise.std() - 1) < 0.12
+    assert abs(noise.mean()) < 0.17
+
+
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_one_seed_fixes_everything_and_another_changes_it(posterior, x_test, name):
+    first, again, other = (
+        sample(posterior, x_test, name, seed=seed, warmup=3, draws=5) for seed in (1, 1, 2)
+    )
+    for group in ("posterior", "sample_stats", "predictions"):
+        assert first[group].dataset.equals(again[group].dataset)
+    assert not np.any(first["predictions"]["f"].values == other["predictions"]["f"].values)
+
+
+def test_a_chain_does_not_depend_on_how_many_there_are(posterior, x_test):
+    few, many = (sample(posterior, x_test, chains=c, warmup=5, draws=6) for c in (1, 3))
+    np.testing.assert_allclose(
+        few["predictions"]["f"].isel(chain=0), many["predictions"]["f"].isel(chain=0),
+        rtol=1e-6 if X64 else 1e-2, atol=1e-6 if X64 else 1e-2,
+    )  # fmt: skip
+    values = many["predictions"]["f"].values
+    assert not np.any(values[0] == values[1])
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_every_sampler_runs_on_every_target(posterior, x_test, name, sampler):
+    run = sample(posterior, x_test, name, sampler, chains=2, warmup=8, draws=4)
+    stats = run["sample_stats"]
+    assert np.isfinite(run["predictions"]["f"]).all()
+    assert np.all((stats["acceptance_rate"] >= 0) & (stats["acceptance_rate"] <= 1))
+    assert np.all(stats["n_gradients"] >= 1)
+    assert np.all(stats["step_size"] <= sampler.max_step_size * (1 + 1e-6))
+
+
+def test_the_log_density_is_traced_a_fixed_number_of_times(posterior, x_test):
+    """More draws, segments and another seed of the same structure trace nothing again."""
+    traces = []
+
+    def counted(x):
+        traces.append(1)
+        return jnp.tanh(x)
+
+    counted_posterior = bnn.Posterior(
+        bnn.fcn(1, 6, O, counted), posterior.x, posterior.y, bnn.Gaussian(0.3)
+    )
+    sample(counted_posterior, None, chains=2, warmup=SEGMENT_DRAWS, draws=SEGMENT_DRAWS)
+    first = len(traces)
+    sample(counted_posterior, None, chains=2, warmup=SEGMENT_DRAWS + 1, draws=90, seed=6)
+    shape_checks = len(traces) - first
+    assert shape_checks <= 12, "only shapes may be traced again"
+
+
+def test_progress_is_reported_after_every_segment(posterior):
+    seen: list[Progress] = []
+    sample(posterior, None, draws=60, warmup=30, on_progress=seen.append)
+    assert [p.phase for p in seen] == ["compiling"] + ["warm-up"] * 2 + ["sampling"] * 3
+    assert [p.done for p in seen[1:]] == [25, 30, 25, 50, 60]
+    assert all(0 <= p.acceptance <= 1 for p in seen[1:])
+
+
+def test_keep_chooses_what_is_stored(posterior, x_test):
+    run = sample(posterior, x_test, keep=("projections",), warmup=3, draws=4)
+    assert set(run["posterior"].data_vars) == {"hidden_projection", "readout_projection"}
+    assert "predictions" not in run.children
+
+
+def test_interruption_loses_nothing_that_was_there(posterior, tmp_path):
+    def interrupt(progress):
+        if progress.phase == "sampling":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(posterior, None, on_progress=interrupt)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"chains": 0}, "chains: got 0"),
+        ({"draws": 2.5}, "draws: got 2.5"),
+        ({"warmup": -1}, "warmup: got -1"),
+        ({"seed": -3}, "seed: got -3"),
+        ({"sampler": bnn.HMC}, "sampler.*without parentheses"),
+        ({"keep": "parameters"}, "keep: got .*a string instead of a tuple"),
+        ({"x_test": np.full((M, D), np.nan)}, "x_test: got 12 values that are NaN"),
+        ({"x_test": np.ones((M, D + 1))}, r"x_test: got points of shape \(4,\)"),
+    ],
+)
+def test_bad_arguments_are_refused_before_compilation(posterior, x_test, changes, expected):
+    with pytest.raises(ValueError, match=expected):
+        sample(posterior, **({"x_test": x_test} | changes))
+
+
+def test_a_posterior_in_place_of_a_target_is_refused(posterior):
+    with pytest.raises(ValueError, match="target: got Posterior.*bnn.marginal"):
+        bnn.sample(posterior)
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (lambda: bnn.HMC(0), "num_steps: got 0"),
+        (lambda: bnn.HMC(integrator="verlet"), "integrator: got 'verlet'"),
+        (lambda: bnn.HMC(target_acceptance=80), "target_acceptance: got 80.*percentage"),
+        (lambda: bnn.HMC(jitter=1.5), "jitter: got 1.5"),
+        (lambda: bnn.NUTS(max_doublings=0), "max_doublings: got 0"),
+    ],
+)
+def test_bad_sampler_settings_are_refused(build, expected):
+    with pytest.raises(ValueError, match=expected):
+        build()
+
+
+def test_non_finite_proposals_are_rejected_and_counted(posterior):
+    """A likelihood that is NaN in half of the space never enters the chain."""
+
+    class HalfSpace(Standard):
+        def log_likelihood(self, position):
+            return jnp.where(position[0] > 0, jnp.nan, super().log_likelihood(position))
+
+        def init(self, key):
+            return -jnp.abs(super().init(key))
+
+    jax.tree_util.register_pytree_node(
+        HalfSpace, lambda t: ((t.posterior,), None), lambda _, leaves: HalfSpace(leaves[0])
+    )
+    run = bnn.sample(HalfSpace(posterior), bnn.HMC(4), chains=2, warmup=20, draws=40)
+    assert np.isfinite(run["sample_stats"]["lp"]).all()
+    assert int(run["sample_stats"]["diverging"].sum()) > 0
