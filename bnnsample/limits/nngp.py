@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import jax.numpy as jnp
 from jax.core import Tracer
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from bnnsample.checks import as_finite_array, bad_input, check_scale
@@ -15,13 +16,11 @@ from bnnsample.numerics import add_diagonal, cholesky, half_log_det, solve_lower
 from bnnsample.pytrees import as_pytree
 
 
-def nngp(
-    network: Network, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"] | None = None
-) -> Float[Array, "n1 n2"]:
+def nngp(network: Network, x1: ArrayLike, x2: ArrayLike | None = None) -> Float[Array, "n1 n2"]:
     """Prior covariance of one output at infinite width (Lee et al. 2018, 1711.00165).
 
-    Outputs are independent and share it. ``x2`` defaults to ``x1``. Differentiable in the inputs
-    and in the layers' scales.
+    For inputs ``x1`` (n1, d) and ``x2`` (n2, d), which defaults to ``x1``. Outputs are independent
+    and share it. Differentiable in the inputs and in the layers' scales.
     """
     x1 = as_finite_array("x1", x1)
     x2 = x1 if x2 is None else as_test_inputs(x2, x1)
@@ -44,10 +43,11 @@ class GaussianProcess:
     weights: Float[Array, "n o"]
     log_evidence: Float[Array, ""]
 
-    def predict(
-        self, x_test: Float[Array, "m d"]
-    ) -> tuple[Float[Array, "m o"], Float[Array, "m m"]]:
-        """Mean (m, o) and covariance (m, m), shared by the outputs, of the noise-free function."""
+    def predict(self, x_test: ArrayLike) -> tuple[Float[Array, "m o"], Float[Array, "m m"]]:
+        """Mean (m, o) and covariance (m, m) of the noise-free function at ``x_test`` (m, d).
+
+        The outputs are independent and share the covariance.
+        """
         x_test = as_test_inputs(x_test, self.x)
         cross = self.network.kernel(self.x, x_test).cross
         prior = self.network.kernel(x_test, x_test).cross
@@ -56,9 +56,11 @@ class GaussianProcess:
 
 
 def nngp_posterior(
-    network: Network, x: Float[Array, "n d"], y: Float[Array, "n o"], noise_std: float
+    network: Network, x: ArrayLike, y: ArrayLike, noise_std: float
 ) -> GaussianProcess:
-    """Gaussian-process regression with the NNGP kernel and Gaussian noise of ``noise_std``.
+    """Gaussian-process regression of ``y`` (n, o) on ``x`` (n, d) with the NNGP kernel.
+
+    ``noise_std`` is the standard deviation of Gaussian noise on ``y``, in its units.
 
     Raises ``ValueError`` for bad data, and where ``K + noise_std^2 I`` is not positive definite
     in the arrays' precision.

@@ -147,9 +147,8 @@ class Activation(AbstractLayer):
             )
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        out = jax.eval_shape(
-            lambda x: self.apply((), x), jax.ShapeDtypeStruct((2, *input_shape), float)
-        )
+        batch = jax.ShapeDtypeStruct((2, *input_shape), jnp.result_type(float))
+        out = jax.eval_shape(lambda x: self.apply((), x), batch)
         if out.shape != (2, *input_shape):
             raise bad_input(
                 "Activation",

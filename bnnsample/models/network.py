@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import bad_input, check_count
@@ -63,8 +64,12 @@ class Network:
         assert isinstance(readout, Dense)
         return readout
 
-    def init(self, key: Key[Array, ""], input_shape: Shape, dtype: Any = float) -> Parameters:
-        """Parameters from the prior, for examples of ``input_shape`` (no batch axis)."""
+    def init(self, key: Key[Array, ""], input_shape: Shape, dtype: Any = None) -> Parameters:
+        """Parameters from the prior, for examples of ``input_shape`` (no batch axis).
+
+        ``dtype`` defaults to JAX's floating type: float64 where x64 is enabled.
+        """
+        dtype = jnp.result_type(float) if dtype is None else dtype
         hidden_key, readout_key = jax.random.split(key)
         hidden, shape = [], input_shape
         for index, layer in enumerate(self.hidden_layers):
@@ -73,7 +78,7 @@ class Network:
         readout_shape = self.readout_layer.readout_shape(shape)
         return Parameters(tuple(hidden), jax.random.normal(readout_key, readout_shape, dtype))
 
-    def parameter_shapes(self, input_shape: Shape, dtype: Any = float) -> Parameters:
+    def parameter_shapes(self, input_shape: Shape, dtype: Any = None) -> Parameters:
         """The parameters' shapes as ``jax.ShapeDtypeStruct``; raises if the layers do not fit."""
         return jax.eval_shape(lambda: self.init(jax.random.key(0), input_shape, dtype))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from bnnsample.checks import as_finite_array, bad_input
@@ -16,7 +17,7 @@ from bnnsample.pytrees import as_pytree
 
 
 @as_pytree("x", "y", "likelihood")
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Posterior:
     """The distribution of a network's parameters given ``x`` (n, ...) and ``y`` (n, o).
 
@@ -32,10 +33,10 @@ class Posterior:
     y: Float[Array, "n o"]
     likelihood: Gaussian
 
-    def __post_init__(self) -> None:
-        x, y = as_training_data(self.network, self.x, self.y)
-        object.__setattr__(self, "x", x)
-        object.__setattr__(self, "y", y)
+    def __init__(self, network: Network, x: ArrayLike, y: ArrayLike, likelihood: Gaussian) -> None:
+        x, y = as_training_data(network, x, y)
+        for name, value in (("network", network), ("x", x), ("y", y), ("likelihood", likelihood)):
+            object.__setattr__(self, name, value)
 
     @property
     def input_shape(self) -> Shape:

@@ -8,6 +8,9 @@ from itertools import pairwise
 
 from bnnsample.reports.summary import Summary
 
+WEAK_RHAT = 1.1
+"""R-hat above which Monte-Carlo standard errors, and so z-scores, mean little."""
+
 LARGEST_AGREEING_Z = 2.0
 """A root mean square z-score over many correlated predictions; above it the targets disagree."""
 
@@ -79,14 +82,20 @@ def _agreement(summaries: Sequence[Summary]) -> list[Statement]:
     for target, group in by_target(summaries).items():
         scores = {s.width: s.disagreement for s in group if s.disagreement is not None}
         if scores:
-            ok = all(score < LARGEST_AGREEING_Z for score in scores.values())
+            agree = all(score < LARGEST_AGREEING_Z for score in scores.values())
+            settled = all(
+                s.diagnosis.convergence["predictions"].rhat_max < WEAK_RHAT for s in group
+            )
             listed = _join([f"{score:.2f} at width {width}" for width, score in scores.items()])
+            caveat = (
+                "" if settled else " These chains mixed too badly for this to say much either way."
+            )
             statements.append(
                 Statement(
-                    f"Is the {target} target's posterior the marginal target's?",
-                    ok,
-                    "Predictive means differ by so many Monte-Carlo standard errors (root mean "
-                    f"square; about 1 if they are one): {listed}.",
+                    f"Do the {target} and the marginal target agree?",
+                    agree if settled else None,
+                    "Root mean square difference of the predictive means, in Monte-Carlo standard "
+                    f"errors (about 1 if they are one posterior): {listed}.{caveat}",
                 )
             )
     return statements

@@ -155,7 +155,7 @@ def _targets(settings: WidthsSettings) -> dict[tuple[int, str], tuple[AbstractTa
     points = {}
     for width in settings.widths:
         network = fcn(1, width, data.y_train.shape[1], settings.activation)
-        posterior = Posterior(network, data.x_train, data.y_train, likelihood)  # pyright: ignore[reportArgumentType]
+        posterior = Posterior(network, data.x_train, data.y_train, likelihood)
         x_test = as_test_inputs(data.x_test, posterior.x)
         for name in sorted(settings.targets, key=lambda name: name != REFERENCE):
             points[width, name] = (TARGETS[name](posterior), x_test)

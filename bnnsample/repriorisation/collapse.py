@@ -34,7 +34,9 @@ def collapsed_log_likelihood(
     return _value_and_gradients(features, y, noise_std)[0]
 
 
-def _forward(features: Array, y: Array, noise_std: Array) -> tuple[Float[Array, ""], _Gradients]:
+def _forward(
+    features: Array, y: Array, noise_std: Array | float
+) -> tuple[Float[Array, ""], _Gradients]:
     return _value_and_gradients(features, y, noise_std)
 
 

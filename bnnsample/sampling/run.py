@@ -10,7 +10,8 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jax.typing import ArrayLike
+from jaxtyping import Array
 from threadpoolctl import threadpool_limits
 from xarray import DataTree
 
@@ -52,7 +53,7 @@ def sample(
     warmup: int = 300,
     draws: int = 500,
     seed: int = 0,
-    x_test: Float[Array, "m ..."] | None = None,
+    x_test: ArrayLike | None = None,
     keep: tuple[str, ...] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> DataTree:

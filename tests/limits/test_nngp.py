@@ -1,4 +1,4 @@
-"""The NNGP: kernels against Monte Carlo over finite networks, the process against numpyro and algebra."""
+"""The NNGP: kernels against Monte Carlo over finite networks, the process against algebra."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_posterior_is_that_of_the_joint_gaussian(rng):
     tolerance = {"rtol": 1e-8, "atol": 1e-10} if X64 else {"rtol": 1e-3, "atol": 1e-3}
     np.testing.assert_allclose(mean, gain @ y, **tolerance)
     np.testing.assert_allclose(covariance, joint[6:, 6:] - gain @ joint[:6, 6:], **tolerance)
-    evidence = scipy.stats.multivariate_normal(cov=noisy).logpdf(y.T).sum()  # pyright: ignore[reportArgumentType]
+    evidence = scipy.stats.multivariate_normal(cov=noisy).logpdf(y.T).sum()
     np.testing.assert_allclose(process.log_evidence, evidence, rtol=1e-9 if X64 else 1e-4)
 
 

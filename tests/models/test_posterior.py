@@ -10,17 +10,17 @@ import pytest
 import bnnsample as bnn
 from tests.conftest import X64
 
-N, D, O = 7, 4, 3
+N, D, OUT = 7, 4, 3
 
 
 @pytest.fixture
 def data(rng) -> tuple[np.ndarray, np.ndarray]:
-    return rng.standard_normal((N, D)), rng.standard_normal((N, O))
+    return rng.standard_normal((N, D)), rng.standard_normal((N, OUT))
 
 
 @pytest.fixture
 def network() -> bnn.Network:
-    return bnn.fcn(2, 5, O)
+    return bnn.fcn(2, 5, OUT)
 
 
 def test_log_density_is_prior_times_likelihood_normalised(network, data):
@@ -70,7 +70,9 @@ def test_bad_noise_is_refused(noise_std):
 
 def test_dtypes_follow_the_wider_of_the_data(network, data):
     x, y = data
-    posterior = bnn.Posterior(network, x.astype(np.float32), y.astype(np.float32), bnn.Gaussian(0.1))
+    posterior = bnn.Posterior(
+        network, x.astype(np.float32), y.astype(np.float32), bnn.Gaussian(0.1)
+    )
     assert posterior.x.dtype == posterior.parameter_shapes.readout.dtype == np.float32
     mixed = bnn.Posterior(network, x.astype(np.float32), y, bnn.Gaussian(0.1))
     assert mixed.x.dtype == mixed.y.dtype == (np.float64 if X64 else np.float32)

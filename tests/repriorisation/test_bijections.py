@@ -1,4 +1,4 @@
-"""The map of the readout: exact in both forms, on both sides of n = p, for one output and several."""
+"""The map of the readout: exact in both forms, on both sides of n = p, for 1 output and 3."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_inverse_undoes_forward_and_forward_inverse(form, problem):
     back, inverse_logdet = bijection.inverse_and_logdet(features, readout)
     np.testing.assert_allclose(back, phi, rtol=TOLERANCE, atol=TOLERANCE)
     np.testing.assert_allclose(inverse_logdet, -logdet, rtol=TOLERANCE)
-    again, _ = bijection.forward_and_logdet(features, bijection.inverse_and_logdet(features, phi)[0])
+    again, _ = bijection.forward_and_logdet(
+        features, bijection.inverse_and_logdet(features, phi)[0]
+    )
     np.testing.assert_allclose(again, phi, rtol=TOLERANCE, atol=TOLERANCE)
 
 

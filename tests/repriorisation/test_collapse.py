@@ -37,7 +37,7 @@ def naive(features, y, noise_std):
 def test_value_is_the_gaussian_density_of_the_targets(problem):
     features, y = problem
     psi = np.asarray(features, float)
-    law = scipy.stats.multivariate_normal(cov=psi @ psi.T + NOISE_STD**2 * np.eye(len(psi)))  # pyright: ignore[reportArgumentType]
+    law = scipy.stats.multivariate_normal(cov=psi @ psi.T + NOISE_STD**2 * np.eye(len(psi)))
     expected = law.logpdf(np.asarray(y, float).T).sum()
     value = collapsed_log_likelihood(features, y, NOISE_STD)
     np.testing.assert_allclose(value, expected, rtol=1e-9 if X64 else 1e-4)

@@ -82,9 +82,9 @@ def test_marginal_density_is_the_likelihoods_average_over_prior_readouts(seed):
     marginal, standard = bnn.marginal(posterior), bnn.standard(posterior)
     hidden = position_of(marginal, rng)
     readouts = jnp.asarray(rng.standard_normal((40_000, standard.dim - marginal.dim)))
-    log_likelihoods = jax.vmap(
-        lambda w: standard.log_likelihood(jnp.concatenate([hidden, w]))
-    )(readouts)
+    log_likelihoods = jax.vmap(lambda w: standard.log_likelihood(jnp.concatenate([hidden, w])))(
+        readouts
+    )
     likelihoods = np.exp(np.asarray(log_likelihoods, float))
     error = likelihoods.std() / np.sqrt(likelihoods.size)
     assert abs(likelihoods.mean() - np.exp(marginal.log_likelihood(hidden))) < 5 * error

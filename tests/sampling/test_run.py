@@ -13,15 +13,15 @@ from bnnsample.sampling.run import SEGMENT_DRAWS, Progress
 from tests.conftest import X64
 from tests.zoo import SAMPLERS
 
-D, O, M = 3, 2, 4  # noqa: E741
+D, OUT, M = 3, 2, 4
 CHAINS, WARMUP, DRAWS = 3, 11, 2 * SEGMENT_DRAWS + 3
 
 
 @pytest.fixture(scope="module")
 def posterior() -> bnn.Posterior:
     rng = np.random.default_rng(8)
-    x, y = rng.standard_normal((6, D)), rng.standard_normal((6, O))
-    return bnn.Posterior(bnn.fcn(1, 7, O), x, y, bnn.Gaussian(0.3))
+    x, y = rng.standard_normal((6, D)), rng.standard_normal((6, OUT))
+    return bnn.Posterior(bnn.fcn(1, 7, OUT), x, y, bnn.Gaussian(0.3))
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,11 @@ def test_groups_names_and_shapes_are_arviz_conventions(run):
     }  # fmt: skip
     predictions = run["predictions"]
     assert predictions["f"].dims == ("chain", "draw", "test_point", "output")
-    assert predictions["f"].shape == predictions["f_mean"].shape == (CHAINS, DRAWS, M, O)
+    assert predictions["f"].shape == predictions["f_mean"].shape == (CHAINS, DRAWS, M, OUT)
     assert predictions["f_std"].shape == (CHAINS, DRAWS, M)
     assert run["posterior"]["layer_0_weight"].shape == (CHAINS, DRAWS, D, 7)
-    assert run["posterior"]["readout"].shape == (CHAINS, DRAWS, 8, O)
-    assert run["constant_data"]["nngp_mean"].shape == (M, O)
+    assert run["posterior"]["readout"].shape == (CHAINS, DRAWS, 8, OUT)
+    assert run["constant_data"]["nngp_mean"].shape == (M, OUT)
 
 
 def test_attributes_say_how_it_was_made(run):
@@ -124,7 +124,7 @@ def test_the_log_density_is_traced_a_fixed_number_of_times(posterior, x_test):
         return jnp.tanh(x)
 
     counted_posterior = bnn.Posterior(
-        bnn.fcn(1, 6, O, counted), posterior.x, posterior.y, bnn.Gaussian(0.3)
+        bnn.fcn(1, 6, OUT, counted), posterior.x, posterior.y, bnn.Gaussian(0.3)
     )
     sample(counted_posterior, None, chains=2, warmup=SEGMENT_DRAWS, draws=SEGMENT_DRAWS)
     first = len(traces)

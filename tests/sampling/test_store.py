@@ -12,7 +12,10 @@ import bnnsample as bnn
 def run():
     rng = np.random.default_rng(3)
     posterior = bnn.Posterior(
-        bnn.fcn(1, 4, 2), rng.standard_normal((5, 3)), rng.standard_normal((5, 2)), bnn.Gaussian(0.4)
+        bnn.fcn(1, 4, 2),
+        rng.standard_normal((5, 3)),
+        rng.standard_normal((5, 2)),
+        bnn.Gaussian(0.4),
     )
     x_test = rng.standard_normal((2, 3))
     return bnn.sample(bnn.marginal(posterior), chains=2, warmup=3, draws=6, x_test=x_test)

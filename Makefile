@@ -1,0 +1,56 @@
+# Everything one runs here; CI calls nothing else. `make help` lists it.
+
+PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 python,\
+	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $(p))))
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
+# seconds of silence end when a test does; two workers, one a core
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+
+.PHONY: help quickstart test test-slow check format bench clean
+.DEFAULT_GOAL := help
+
+help:  ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: .venv/installed  ## Sample three widths under three targets; writes results/quickstart/report.html
+	$(BIN)/bnnsample widths --data digits --widths 64 256 1024 \
+		--target standard repriorised marginal --out results/quickstart
+
+# The second pass also checks every annotated shape; bad input would meet those checks before ours.
+test: .venv/installed-dev  ## Run the tests in float64, then the formulas and runs in float32
+	$(PYTEST) -m "not slow"
+	BNNSAMPLE_TEST_PRECISION=float32 $(PYTEST) -m "not slow" -k "not refused" \
+		--jaxtyping-packages=bnnsample,beartype.beartype \
+		tests/models tests/limits tests/repriorisation tests/sampling
+
+test-slow: .venv/installed-dev  ## Run the long statistical tests
+	$(PYTEST) -m slow
+
+check: .venv/installed-dev  ## Lint, check the format and the types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: .venv/installed-dev  ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: .venv/installed  ## Measure what a gradient of each target costs, side by side
+	$(BIN)/python experiments/benchmarks/gradient_cost.py
+
+clean:  ## Remove the environment and what tools left behind; results stay
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+
+.venv/bin/python:
+	@test -n "$(PYTHON)" || { echo "error: got no Python of version 3.12 or newer on the PATH;" \
+		"expected python3 >= 3.12; probably it has another name: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/installed: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+.venv/installed-dev: .venv/installed
+	$(PIP) --editable '.[dev]'
+	@touch $@

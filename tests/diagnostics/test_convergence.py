@@ -1,0 +1,155 @@
+"""Convergence figures are ArviZ's, rates divide right, and bad chains do not pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from arviz_stats.sampling_diagnostics import ess, mcse, rhat
+from xarray import DataArray
+
+from bnnsample.diagnostics.convergence import QUANTITIES, convergence
+from bnnsample.diagnostics.verdict import diagnose
+from tests.synthetic import CHAINS, DRAWS, SAMPLING_SECONDS, iid_draws, make_run
+
+VARIABLES = {name: variable for name, (_, variable) in QUANTITIES.items()}
+
+
+def autocorrelated(seed: int, correlation: float = 0.6) -> dict[str, np.ndarray]:
+    """Chains of stationary AR(1) draws, so that bulk, tail and draw counts all differ."""
+    arrays = iid_draws(seed)
+    for noise in arrays.values():
+        for draw in range(1, noise.shape[1]):
+            step = np.sqrt(1 - correlation**2) * noise[:, draw]
+            noise[:, draw] = correlation * noise[:, draw - 1] + step
+    return arrays
+
+
+def components(array: np.ndarray) -> list[DataArray]:
+    """Each scalar component's draws, (chain, draw)."""
+    flat = array.reshape(*array.shape[:2], -1)
+    return [DataArray(flat[:, :, k], dims=("chain", "draw")) for k in range(flat.shape[-1])]
+
+
+def judged(arrays: dict[str, np.ndarray], **settings: int) -> dict[str, bool]:
+    return {finding.name: finding.ok for finding in diagnose(make_run(arrays, **settings)).findings}
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_figures_are_arviz_on_each_component(quantity: str) -> None:
+    arrays = autocorrelated(1)
+    figures = convergence(make_run(arrays))[quantity]
+    each = components(arrays[VARIABLES[quantity]])
+    bulk = [float(ess(c, method="bulk")) for c in each]
+    tail = [float(ess(c, method="tail")) for c in each]
+    assert figures.ess_bulk == pytest.approx(np.median(bulk), rel=1e-12)
+    assert figures.ess_bulk_min == pytest.approx(min(bulk), rel=1e-12)
+    assert figures.ess_tail == pytest.approx(np.median(tail), rel=1e-12)
+    assert figures.ess_tail_min == pytest.approx(min(tail), rel=1e-12)
+    assert figures.rhat_max == pytest.approx(max(float(rhat(c)) for c in each), rel=1e-12)
+    errors = [float(mcse(c)) / float(c.std()) for c in each]
+    assert figures.mcse == pytest.approx(np.median(errors), rel=1e-12)
+
+
+def test_rates_divide_the_median_bulk_ess_by_all_draws_gradients_and_seconds() -> None:
+    for figures in convergence(make_run(autocorrelated(2), gradients_per_draw=11)).values():
+        total = CHAINS * DRAWS
+        assert figures.ess_per_draw == pytest.approx(figures.ess_bulk / total)
+        assert figures.ess_per_gradient == pytest.approx(figures.ess_bulk / (11 * total))
+        assert figures.ess_per_second == pytest.approx(figures.ess_bulk / SAMPLING_SECONDS)
+
+
+def test_gradients_are_summed_where_trajectories_differ_in_length() -> None:
+    lengths = np.random.default_rng(3).integers(1, 30, (CHAINS, DRAWS))
+    figures = convergence(make_run(iid_draws(3), gradients_per_draw=lengths))["hidden"]
+    assert figures.ess_per_gradient == pytest.approx(figures.ess_bulk / lengths.sum())
+
+
+def test_quantities_that_were_not_kept_are_left_out() -> None:
+    arrays = iid_draws(4)
+    del arrays["hidden_projection"]
+    assert list(convergence(make_run(arrays))) == ["readout", "predictions"]
+    assert list(convergence(make_run({"readout_projection": arrays["readout_projection"]}))) == [
+        "readout"
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_independent_draws_pass(seed: int) -> None:
+    diagnosis = diagnose(make_run(iid_draws(seed)))
+    assert diagnosis.ok, str(diagnosis)
+    assert [f.name for f in diagnosis.findings] == [*QUANTITIES, "divergences"]
+    assert str(diagnosis).startswith("converged\n")
+    # 1600 independent draws: their ESS is near their number
+    assert diagnosis.convergence["hidden"].ess_per_draw == pytest.approx(1, abs=0.25)
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_one_component_with_a_shifted_chain_fails_its_quantity_alone(quantity: str) -> None:
+    arrays = iid_draws(5)
+    arrays[VARIABLES[quantity]][1, ..., 1] += 3.0
+    assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, "divergences"]}
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_one_chain_stuck_at_a_point_fails(quantity: str) -> None:
+    arrays = iid_draws(6)
+    draws = arrays[VARIABLES[quantity]]
+    draws[2] = draws[2, :1]
+    assert not judged(arrays)[quantity]
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+def test_chains_of_different_scale_fail_although_their_means_agree(quantity: str) -> None:
+    arrays = iid_draws(7)
+    draws = arrays[VARIABLES[quantity]]
+    draws[0] = 8.0 * (draws[0] - draws[0].mean(axis=0))
+    assert not judged(arrays)[quantity]
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_one_value_that_is_not_finite_fails(quantity: str, value: float) -> None:
+    arrays = iid_draws(8)
+    arrays[VARIABLES[quantity]][3, 17, ..., 0] = value
+    assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, "divergences"]}
+
+
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_one_component_that_never_moves_fails(quantity: str, value: float) -> None:
+    # 0.1 has no exact binary form: a mean that rounds must not count as movement
+    arrays = iid_draws(9)
+    arrays[VARIABLES[quantity]][..., 1] = value
+    assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, "divergences"]}
+
+
+def test_chains_that_are_each_constant_at_different_values_fail() -> None:
+    arrays = iid_draws(10)
+    arrays["f"][:] = np.arange(CHAINS)[:, None, None, None]
+    assert not judged(arrays)["predictions"]
+
+
+def test_too_few_effective_draws_fail_and_the_advice_says_how_many_more() -> None:
+    run = make_run(iid_draws(11))
+    assert diagnose(run).ok
+    strict = diagnose(run, ess_per_chain=4.0 * DRAWS)
+    assert not strict.ok
+    hidden = strict.findings[0]
+    needed = 4 * DRAWS * CHAINS
+    figures = strict.convergence["hidden"]
+    smallest = min(figures.ess_bulk_min, figures.ess_tail_min)
+    assert hidden.advice == f"Draw about {int(np.ceil(needed / smallest))} times as many"
+    assert str(strict).startswith("not converged\nFAIL hidden: R-hat")
+
+
+def test_a_stricter_rhat_threshold_is_used() -> None:
+    run = make_run(iid_draws(12))
+    assert not diagnose(run, rhat=0.9).ok
+
+
+def test_divergences_fail_above_one_in_a_thousand() -> None:
+    assert judged(iid_draws(13), divergences=1)["divergences"]
+    assert not judged(iid_draws(13), divergences=2)["divergences"]
+    diagnosis = diagnose(make_run(iid_draws(13), divergences=2))
+    assert not diagnosis.ok
+    assert f"2 of {CHAINS * DRAWS} draws" in str(diagnosis)

@@ -1,0 +1,185 @@
+"""The distance to the limit has a known answer on draws of a known law."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from bnnsample.diagnostics.function_space import Distance, disagreement, distance_to_nngp
+from tests.synthetic import OUTPUTS, POINTS, iid_draws, make_run
+
+LIMIT_MEAN = np.random.default_rng(7).normal(size=(POINTS, OUTPUTS))
+LIMIT_STD = np.array([0.3, 2.0, 0.7, 1.1, 0.05])
+SEEDS = range(5)
+
+
+def predictions(
+    seed: int, *, shift: float = 0.0, scale: float = 1.0, chains: int = 6, draws: int = 400
+) -> np.ndarray:
+    """Draws of f whose law is the limit's, shifted and scaled in units of its std."""
+    noise = iid_draws(seed, chains=chains, draws=draws)["f"]
+    return LIMIT_MEAN + LIMIT_STD[:, None] * (shift + scale * noise)
+
+
+def distance(f: np.ndarray, **more: np.ndarray) -> Distance:
+    found = distance_to_nngp(make_run({"f": f, **more}, nngp_mean=LIMIT_MEAN, nngp_std=LIMIT_STD))
+    assert found is not None
+    return found
+
+
+def collapsed(
+    seed: int, *, shift: float, scale: float, inner: float = 0.8, **sizes: int
+) -> dict[str, np.ndarray]:
+    """The same law as ``predictions`` as conditional means and stds of a share ``inner``."""
+    noise = iid_draws(seed, **sizes)["f"]
+    outer = math.sqrt(1 - inner**2)
+    mean = LIMIT_MEAN + LIMIT_STD[:, None] * (shift + scale * outer * noise)
+    std = np.broadcast_to(LIMIT_STD * scale * inner, mean.shape[:-1])
+    return {"f_mean": mean, "f_std": np.array(std)}
+
+
+def first_order_square(shift: float, scale: float) -> float:
+    """The estimand: squared differences of mean and, to first order, of std, per output."""
+    return shift**2 + ((shift**2 + scale**2 - 1) / 2) ** 2
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_draws_from_the_limit_are_at_distance_zero_within_the_stated_error(seed: int) -> None:
+    found = distance(predictions(seed))
+    assert abs(found.squared) < 4 * found.squared_error
+    # 2400 draws: the noise of a mean square over 10 components is below one hundredth of a std^2
+    assert 0 < found.squared_error < 0.01
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("shift", "scale"), [(0.5, 1.0), (0.0, 1.4), (-0.3, 0.8)])
+def test_a_known_shift_and_scale_give_the_known_distance(
+    seed: int, shift: float, scale: float
+) -> None:
+    found = distance(predictions(seed, shift=shift, scale=scale, chains=12))
+    known = first_order_square(shift, scale)
+    assert abs(found.squared - known) < 4 * found.squared_error
+    assert found.squared_error < known / 4
+    assert found.value == pytest.approx(math.sqrt(found.squared))
+
+
+def test_small_differences_are_the_wasserstein_distance_of_the_marginals() -> None:
+    shift, scale = 0.02, 1.03
+    wasserstein = shift**2 + (scale - 1) ** 2
+    assert first_order_square(shift, scale) == pytest.approx(wasserstein, rel=0.05)
+    rows = collapsed(0, shift=shift, scale=scale, inner=1.0, chains=4, draws=9)
+    assert distance(rows["f_mean"], **rows).squared == pytest.approx(wasserstein, rel=0.05)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_conditional_moments_have_the_same_answer_with_a_smaller_error(seed: int) -> None:
+    shift, scale = 0.4, 1.2
+    f = predictions(seed, shift=shift, scale=scale, chains=12)
+    rows = collapsed(100 + seed, shift=shift, scale=scale, chains=12, inner=0.95)
+    known = first_order_square(shift, scale)
+    plain, rao_blackwellised = distance(f), distance(f, **rows)
+    assert abs(rao_blackwellised.squared - known) < 4 * rao_blackwellised.squared_error
+    assert rao_blackwellised.squared_error < plain.squared_error
+
+
+def test_conditional_moments_that_do_not_vary_give_the_distance_exactly() -> None:
+    rows = collapsed(0, shift=0.25, scale=0.6, inner=1.0, chains=3, draws=5)
+    found = distance(predictions(1, chains=3, draws=5), **rows)
+    assert found.squared == pytest.approx(first_order_square(0.25, 0.6), rel=1e-12)
+    assert found.squared_error == pytest.approx(0, abs=1e-12)
+
+
+def plug_in(f: np.ndarray) -> float:
+    """What the square of the pooled differences would be, Monte-Carlo noise and all."""
+    deviation = (f - LIMIT_MEAN) / LIMIT_STD[:, None]
+    means, stds = deviation.mean((0, 1)), ((deviation**2).mean((0, 1)) - 1) / 2
+    return float(np.mean(means**2 + stds**2))
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.2])
+def test_the_squared_distance_is_unbiased_where_the_plug_in_square_is_not(shift: float) -> None:
+    chains, draws, replicates = 4, 25, 100
+    runs = [
+        predictions(seed, shift=shift, chains=chains, draws=draws) for seed in range(replicates)
+    ]
+    known = first_order_square(shift, 1.0)
+
+    def z_score(values: list[float]) -> float:
+        return (np.mean(values) - known) / (np.std(values, ddof=1) / math.sqrt(replicates))
+
+    assert abs(z_score([distance(f).squared for f in runs])) < 4
+    assert z_score([plug_in(f) for f in runs]) > 10
+
+
+def test_the_stated_error_is_the_spread_over_replicates() -> None:
+    shift, chains, replicates = 0.3, 8, 100
+    found = [
+        distance(predictions(seed, shift=shift, chains=chains, draws=25))
+        for seed in range(replicates)
+    ]
+    spread = np.std([d.squared for d in found], ddof=1)
+    stated = math.sqrt(np.mean([d.squared_error**2 for d in found]))
+    # the spread of 100 replicates is known to 7 %; the jackknife's variance errs upward
+    assert 0.75 * spread < stated < 1.5 * spread
+
+
+def test_each_point_counts_in_units_of_its_own_std() -> None:
+    f = np.broadcast_to(LIMIT_MEAN, (3, 4, POINTS, OUTPUTS)).copy()
+    f[:, :, 4, 1] += 0.05
+    # the point whose std is 0.05 is off by one std in one output of ten; every std is 0
+    first_order = np.full((POINTS, OUTPUTS), 0.25)
+    first_order[4, 1] = 1.0
+    assert distance(f).squared == pytest.approx(first_order.mean())
+
+
+@pytest.mark.parametrize(("chains", "squared_known"), [(1, False), (2, True)])
+def test_fewer_than_three_chains_have_no_error(chains: int, squared_known: bool) -> None:
+    found = distance(predictions(0, chains=chains))
+    assert math.isnan(found.squared_error)
+    assert math.isfinite(found.squared) == squared_known
+    assert all(math.isnan(end) for end in found.interval)
+
+
+def test_a_run_without_limit_or_predictions_has_no_distance() -> None:
+    arrays = iid_draws(0)
+    assert distance_to_nngp(make_run(arrays)) is None
+    del arrays["f"]
+    assert distance_to_nngp(make_run(arrays, nngp_mean=LIMIT_MEAN, nngp_std=LIMIT_STD)) is None
+
+
+def test_negative_squares_count_as_zero_distance() -> None:
+    below = Distance(squared=-0.01, squared_error=0.05)
+    assert below.value == 0
+    assert below.interval == pytest.approx((0, 0.2))
+    above = Distance(squared=0.25, squared_error=0.09)
+    assert (above.value, *above.interval) == pytest.approx((0.5, 0.4, math.sqrt(0.34)))
+
+
+def test_independent_runs_of_one_law_disagree_by_about_one_standard_error() -> None:
+    replicates = 20
+    scores = [
+        disagreement(
+            make_run({"f": predictions(seed, scale=2.0, draws=100)}),
+            make_run({"f": predictions(1000 + seed, draws=100)}),
+        )
+        for seed in range(replicates)
+    ]
+    # squares of 10 components each: the mean square has a relative error of sqrt(2 / 200) = 0.1;
+    # ArviZ's own estimate of each error scatters by some percent on top
+    assert np.mean(np.square(scores)) == pytest.approx(1, abs=0.4)
+
+
+def test_runs_that_differ_in_mean_disagree_by_the_known_z_score() -> None:
+    chains, draws, shift = 6, 400, 0.5
+    ours = make_run({"f": predictions(1, shift=shift)})
+    theirs = make_run({"f": predictions(2)})
+    z = shift / math.sqrt(2 / (chains * draws))
+    assert disagreement(ours, theirs) == pytest.approx(z, rel=0.15)
+    assert disagreement(theirs, ours) == pytest.approx(disagreement(ours, theirs))
+
+
+def test_a_run_agrees_with_itself() -> None:
+    run = make_run({"f": predictions(3)})
+    assert disagreement(run, run) == 0

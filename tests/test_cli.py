@@ -1,0 +1,148 @@
+"""The command line explains itself and refuses bad input before it samples or writes."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bnnsample.cli import main
+from bnnsample.reports import widths as job
+
+WORDS = shlex.split(
+    "widths --data diabetes --train 12 --test 5 --widths 3 7 --warmup 5 --draws 10 --chains 3"
+)
+
+
+def words_with(*changes: str) -> list[str]:
+    """``WORDS`` with options replaced; argparse keeps the last of an option given twice."""
+    return [*WORDS, *changes]
+
+
+@pytest.fixture
+def no_sampling(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("sampled")
+
+    monkeypatch.setattr(job, "sample", refuse)
+
+
+def help_text(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as exit_:
+        main(list(words))
+    assert exit_.value.code == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return captured.out
+
+
+def test_help_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    text = help_text(capsys, "--help")
+    assert "posterior samples of wide Bayesian neural networks" in text
+    assert "widths" in text
+    assert help_text(capsys, "--version").strip().count(".") >= 1
+
+
+def test_help_of_a_command_names_every_setting_with_its_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = " ".join(help_text(capsys, "widths", "--help").split())
+    for field in dataclasses.fields(job.WidthsSettings):
+        option = "target" if field.name == "targets" else field.name.replace("_", "-")
+        assert f"--{option} " in text
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        assert f"(default: {default})" in text
+    for file in ("report.html", "table.csv", "record.json"):
+        assert file in text
+
+
+@pytest.mark.parametrize("words", [[], ["widths"], ["nonsense"], [*WORDS, "--draws", "many"]])
+def test_words_that_do_not_parse_end_with_status_2(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 2
+    assert "usage: bnnsample" in capsys.readouterr().err
+
+
+def assert_refused(words: list[str], subject: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.endswith(".\n")
+    assert error.startswith(f"error: {subject}: got ")
+    assert error.index("; expected ") < error.index("; probably ")
+
+
+@pytest.mark.usefixtures("no_sampling")
+@pytest.mark.parametrize(
+    ("changes", "subject"),
+    [
+        ("--data mnist", "data set"),
+        ("--widths 0", "width"),
+        ("--widths 7 -3", "width"),
+        ("--widths 7 7", "widths"),
+        ("--noise-std 0", "Gaussian noise_std"),
+        ("--noise-std=-0.1", "Gaussian noise_std"),
+        ("--noise-std nan", "Gaussian noise_std"),
+        ("--noise-std inf", "Gaussian noise_std"),
+        ("--target standard posterior", "target"),
+        ("--target marginal marginal", "targets"),
+        ("--activation rleu", "Activation"),
+        ("--train 438", "data set size"),
+        ("--train 0", "train"),
+        ("--test 0", "test"),
+        ("--chains 0", "chains"),
+        ("--warmup 0", "warmup"),
+        ("--draws 0", "draws"),
+        ("--seed -1", "seed"),
+    ],
+)
+def test_bad_input_is_refused_in_one_line_and_leaves_no_folder(
+    changes: str, subject: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = words_with(*shlex.split(changes), "--out", str(tmp_path / "new" / "out"))
+    assert_refused(words, subject, capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_sampling")
+def test_noise_below_the_rounding_of_the_kernel_is_refused_before_sampling(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # 64 points in 10 features: the linear kernel has rank 11 without noise
+    changes = shlex.split("--activation identity --noise-std 1e-9 --train 64")
+    assert_refused(words_with(*changes, "--out", str(tmp_path / "out")), "noise_std", capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_sampling")
+@pytest.mark.parametrize("out", ["notes", "notes/txt", "notes/txt/deeper"])
+def test_a_folder_of_other_files_and_names_taken_by_files_are_refused(
+    out: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "txt").write_text("mine")
+    assert_refused(words_with("--out", str(tmp_path / out)), "output folder", capsys)
+    assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == {
+        "notes/txt"
+    }
+    assert (tmp_path / "notes" / "txt").read_text() == "mine"
+
+
+def test_the_command_of_a_record_survives_awkward_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = job.WidthsSettings(widths=(5, 2), targets=("marginal",), noise_std=1e-5, seed=9)
+    out = Path("a folder/with 'quotes' & $signs")
+    seen = []
+
+    def stop(settings: job.WidthsSettings, out: Path, **_: Any) -> None:
+        seen.append((settings, out))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(job, "compare_widths", stop)
+    assert main(shlex.split(job.command(settings, out))[1:]) == 130
+    assert seen == [(settings, out)]
