@@ -56,7 +56,7 @@ class GaussianProcess:
 
 
 def nngp_posterior(
-    network: Network, x: ArrayLike, y: ArrayLike, noise_std: float
+    network: Network, x: ArrayLike, y: ArrayLike, noise_std: float | Array
 ) -> GaussianProcess:
     """Gaussian-process regression of ``y`` (n, o) on ``x`` (n, d) with the NNGP kernel.
 
@@ -80,7 +80,7 @@ def nngp_posterior(
     return GaussianProcess(network, x, factor, weights, log_evidence)
 
 
-def _check_factorised(log_evidence: Array, noise_std: float, x: Array) -> None:
+def _check_factorised(log_evidence: Array, noise_std: float | Array, x: Array) -> None:
     if not isinstance(log_evidence, Tracer) and jnp.isnan(log_evidence):
         raise bad_input(
             "noise_std",

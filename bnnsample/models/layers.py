@@ -22,6 +22,7 @@ from bnnsample.models.kernel import Kernel
 
 type Shape = tuple[int, ...]
 type Params = Any  # a pytree of arrays
+type Scale = float | Array  # an array where one differentiates in it
 
 
 class AbstractLayer(ABC):
@@ -53,8 +54,8 @@ class Dense(AbstractLayer):
     """
 
     width: int
-    w_std: float = 1.0
-    b_std: float = 0.0
+    w_std: Scale = 1.0
+    b_std: Scale = 0.0
 
     def __post_init__(self) -> None:
         check_count("Dense width", self.width)

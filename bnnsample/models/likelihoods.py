@@ -19,7 +19,7 @@ class Gaussian:
     ``noise_std`` is a standard deviation in the units of ``y``.
     """
 
-    noise_std: float
+    noise_std: float | Array
 
     def __post_init__(self) -> None:
         check_scale("Gaussian noise_std", self.noise_std)

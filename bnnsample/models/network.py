@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import bad_input, check_count
 from bnnsample.models.kernel import Kernel, input_kernel
-from bnnsample.models.layers import AbstractLayer, Activation, Dense, Shape
+from bnnsample.models.layers import AbstractLayer, Activation, Dense, Scale, Shape
 
 
 class Parameters(NamedTuple):
@@ -106,10 +106,10 @@ def fcn(
     out: int,
     activation: str | Callable[[Array], Array] = "gelu",
     *,
-    w_std: float = 2**0.5,
-    b_std: float = 0.1,
-    w_std_out: float = 1.0,
-    b_std_out: float = 0.1,
+    w_std: Scale = 2**0.5,
+    b_std: Scale = 0.1,
+    w_std_out: Scale = 1.0,
+    b_std_out: Scale = 0.1,
 ) -> Network:
     """A fully connected network of ``depth`` hidden layers of ``width`` units and ``out`` outputs.
 

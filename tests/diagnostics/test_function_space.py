@@ -110,7 +110,8 @@ def test_the_squared_distance_is_unbiased_where_the_plug_in_square_is_not(shift:
         return (np.mean(values) - known) / (np.std(values, ddof=1) / math.sqrt(replicates))
 
     assert abs(z_score([distance(f).squared for f in runs])) < 4
-    assert z_score([plug_in(f) for f in runs]) > 10
+    # 100 draws in all: too large by 1/100 for the means and 1/200 for the stds
+    assert z_score([plug_in(f) for f in runs]) > 5
 
 
 def test_the_stated_error_is_the_spread_over_replicates() -> None:

@@ -23,7 +23,7 @@ from bnnsample.reports import widths as job
 SETTINGS = {
     "data": "diabetes",
     "widths": [3, 7],
-    "targets": ["standard", "repriorised", "marginal"],
+    "targets": ["standard", "marginal"],
     "train": 12,
     "test": 5,
     "noise_std": 0.1,
@@ -34,10 +34,13 @@ SETTINGS = {
     "seed": 0,
 }
 WORDS = shlex.split(
-    "widths --data diabetes --train 12 --test 5 --widths 3 7 --warmup 5 --draws 10 --chains 3"
+    "widths --data diabetes --train 12 --test 5 --widths 3 7 --target standard marginal "
+    "--warmup 5 --draws 10 --chains 3"
 )
-RUNS = [(width, name) for width in (3, 7) for name in ("standard", "repriorised", "marginal")]
-IN_ORDER = [(width, name) for width in (3, 7) for name in ("marginal", "standard", "repriorised")]
+"""Two targets of the three: nearly all of the job's time is compilation, run by run."""
+
+RUNS = [(width, name) for width in (3, 7) for name in ("standard", "marginal")]
+IN_ORDER = [(width, name) for width in (3, 7) for name in ("marginal", "standard")]
 """Of sampling: the reference first."""
 
 
@@ -198,7 +201,7 @@ def test_an_interrupt_leaves_the_finished_runs_and_a_true_record(
     monkeypatch.setattr(job, "sample", load)
     replay.clear()
     assert main(words) == 0
-    assert replay == IN_ORDER[3:]
+    assert replay == IN_ORDER[2:]
     draws = {f"draws/width-7-{name}.nc" for _, name in replay}
     assert files(tmp_path) == {"report.html", "table.csv", "record.json"} | draws
     assert record_of(tmp_path)["status"] == "finished"
