@@ -22,7 +22,8 @@ test: .venv/installed-dev  ## Run the tests in float64, then the formulas and ru
 	$(PYTEST) -m "not slow"
 	BNNSAMPLE_TEST_PRECISION=float32 $(PYTEST) -m "not slow" -k "not refused" \
 		--jaxtyping-packages=bnnsample,beartype.beartype \
-		tests/models tests/limits tests/repriorisation tests/sampling
+		tests/limits tests/repriorisation tests/sampling/test_integrators.py \
+		tests/sampling/test_store.py tests/models
 
 test-slow: .venv/installed-dev  ## Run the long statistical tests
 	$(PYTEST) -m slow

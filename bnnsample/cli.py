@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         return options.run(options, console)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
         return 2
     except KeyboardInterrupt:
@@ -74,8 +74,9 @@ def _run_widths(options: argparse.Namespace, console: Console) -> int:
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    from bnnsample.reports.settings import WidthsSettings
     from bnnsample.reports.table import COLUMNS, cells
-    from bnnsample.reports.widths import WidthsSettings, compare_widths
+    from bnnsample.reports.widths import compare_widths
 
     settings = WidthsSettings(
         data=options.data,

@@ -42,6 +42,7 @@ def load(name: str, *, train: int = 64, test: int = 20, seed: int = 0) -> Datase
         )
     check_count("train", train)
     check_count("test", test)
+    check_count("seed", seed, minimum=0)
     x, y, standardise = DATASETS[name]()
     if train + test > len(x):
         raise bad_input(

@@ -55,9 +55,11 @@ def convergence(run: DataTree) -> dict[str, Convergence]:
 def _convergence(run: DataTree, draws: DataArray) -> Convergence:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
-        bulk = _values(ess(draws, method="bulk"))
-        tail = _values(ess(draws, method="tail"))
-        rhats = _values(rhat(draws))
+        # ranks hide infinities, so ArviZ alone would pass them
+        bulk, tail, rhats = (
+            np.where(_finite(draws), _values(diagnostic), np.nan)
+            for diagnostic in (ess(draws, method="bulk"), ess(draws, method="tail"), rhat(draws))
+        )
         relative_error = _values(mcse(draws)) / _values(draws.std(("chain", "draw")))
     median = float(np.median(bulk))
     return Convergence(
@@ -75,3 +77,7 @@ def _convergence(run: DataTree, draws: DataArray) -> Convergence:
 
 def _values(array: object) -> np.ndarray:
     return np.asarray(array, dtype=float).ravel()
+
+
+def _finite(draws: DataArray) -> np.ndarray:
+    return np.isfinite(draws.values).all(axis=(0, 1)).ravel()

@@ -49,7 +49,7 @@ def diagnose(
 ) -> Diagnosis:
     """Judge a run: R-hat and ESS of hidden weights, readout and predictions; divergences."""
     found = convergence(run)
-    needed = ess_per_chain * run.attrs["chains"]
+    needed = float(ess_per_chain) * run.attrs["chains"]
     findings = [_judge(name, found[name], rhat, needed) for name in QUANTITIES if name in found]
     findings.append(_divergences(run))
     return Diagnosis(all(finding.ok for finding in findings), tuple(findings), found)

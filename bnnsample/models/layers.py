@@ -65,7 +65,7 @@ class Dense(AbstractLayer):
     @property
     def has_bias(self) -> bool:
         """Whether the layer has a bias parameter: only the plain number 0 says it has none."""
-        return not isinstance(self.b_std, numbers.Real) or self.b_std != 0
+        return not isinstance(self.b_std, numbers.Real) or float(self.b_std) != 0
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:

@@ -23,7 +23,7 @@ STYLE = {
 }
 """Okabe and Ito's colours for the colour-blind, told apart in print by marker and line as well."""
 
-CHAIN_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
+CHAIN_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 NNGP_COLOR = "#9A9A9A"
 RC: dict[Any, Any] = {
     "font.size": 10,
@@ -145,7 +145,7 @@ def trace_figure(runs: Sequence[tuple[str, DataTree]]) -> Figure:
                 draws = run.children[group].dataset[variable].values
                 draws = _least_settled(draws.reshape(*draws.shape[:2], -1))
                 for chain, line in enumerate(draws):
-                    axis.plot(line, color=CHAIN_COLORS[chain % 4], linewidth=0.8)
+                    axis.plot(line, color=CHAIN_COLORS[chain % len(CHAIN_COLORS)], linewidth=0.8)
                 axis.set_ylabel(name)
                 axis.set_title(label, loc="left", fontsize=10)
         for axis in axes[-1]:
@@ -162,8 +162,8 @@ def as_svg(figure: Figure) -> str:
 
 
 def _least_settled(draws: np.ndarray) -> np.ndarray:
-    spread = draws.mean(axis=1).std(axis=0) / draws.std(axis=1).mean(axis=0)
-    return draws[:, :, int(np.argmax(spread))]
+    between, within = draws.mean(axis=1).std(axis=0), draws.std(axis=1).mean(axis=0)
+    return draws[:, :, int(np.argmax(np.arctan2(between, within)))]
 
 
 def _style(target: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnsample.checks import bad_input
-from bnnsample.files import write_whole
+from bnnsample.files import PARTIAL, write_whole
 
 RECORD = "record.json"
 
@@ -40,18 +40,19 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raise unless ``folder`` is new, empty, or holds an experiment with the same settings."""
-    if not folder.exists():
-        return
-    if not folder.is_dir():
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
         raise bad_input(
             "output folder",
-            got=f"{folder}, which is a file",
+            got=f"{folder}, where {nearest} is a file",
             expected="a folder, or a name that is free",
-            probably="the name of a file in the folder was given",
+            probably="the name of a file was given",
         )
+    if nearest != folder:
+        return
     record = folder / RECORD
     if not record.exists():
-        if any(folder.iterdir()):
+        if any(path.suffix != PARTIAL for path in folder.iterdir()):
             raise bad_input(
                 "output folder",
                 got=f"{folder}, which holds other files",
@@ -74,8 +75,9 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
 
 def _earlier_settings(record: Path) -> dict[str, Any]:
     try:
-        return json.loads(record.read_text(encoding="utf-8"))["settings"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        settings = json.loads(record.read_text(encoding="utf-8"))["settings"]
+        return dict(settings.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise bad_input(
             "output folder",
             got=f"{record}, which cannot be read ({error})",

@@ -107,7 +107,7 @@ def _limit(summaries: Sequence[Summary]) -> list[Statement]:
         return []
     target = "marginal" if "marginal" in groups else next(iter(groups))
     measured = [(s.width, s.distance) for s in groups[target] if s.distance is not None]
-    falls = all(a.value > b.value for (_, a), (_, b) in pairwise(measured))
+    falls = all(a.value > b.value or b.squared <= 0 for (_, a), (_, b) in pairwise(measured))
     path = _join([f"{distance.value:.3f} at width {width}" for width, distance in measured])
     trend = f"; it {'falls' if falls else 'does not fall'} with width" if measured[1:] else ""
     return [
@@ -138,7 +138,8 @@ def _has(summary: Summary, quantity: str) -> bool:
 
 
 def _passed(summary: Summary, quantity: str) -> bool:
-    return all(f.ok for f in summary.diagnosis.findings if f.name == quantity)
+    judged = {finding.name: finding.ok for finding in summary.diagnosis.findings}
+    return judged.get(quantity, False) and judged.get("divergences", True)
 
 
 def _join(parts: Sequence[str]) -> str:

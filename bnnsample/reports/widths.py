@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,78 +12,21 @@ from typing import Any
 
 from xarray import DataTree
 
-from bnnsample.checks import bad_input, check_count
 from bnnsample.datasets import load
 from bnnsample.files import write_whole
 from bnnsample.models.likelihoods import Gaussian
 from bnnsample.models.network import fcn
 from bnnsample.models.posterior import Posterior, as_test_inputs
-from bnnsample.reports.figures import (
-    distance_figure,
-    efficiency_figure,
-    prediction_figure,
-    trace_figure,
-)
 from bnnsample.reports.folder import check_folder, write_record, write_table
-from bnnsample.reports.page import Picture, render_page
+from bnnsample.reports.page import render_page
+from bnnsample.reports.pictures import pictures
+from bnnsample.reports.settings import REFERENCE, SAMPLERS, WidthsSettings, command
 from bnnsample.reports.summary import Summary, summarise
 from bnnsample.reports.verdict import Statement, verdict
 from bnnsample.repriorisation.targets import TARGETS, AbstractTarget
-from bnnsample.sampling.draws import environment
+from bnnsample.sampling.draws import environment, limit_at
 from bnnsample.sampling.run import Progress, sample
-from bnnsample.sampling.samplers import HMC, AbstractSampler
 from bnnsample.sampling.store import save_run
-
-SAMPLERS: dict[str, AbstractSampler] = {
-    "standard": HMC(integrator="leapfrog"),
-    "repriorised": HMC(integrator="rotation"),
-    "marginal": HMC(integrator="rotation"),
-}
-"""What each target is sampled with: leapfrog is what people run on the weights as they are."""
-
-REFERENCE = "marginal"
-"""The target that the others of the same width are compared with."""
-
-
-@dataclass(frozen=True)
-class WidthsSettings:
-    """All that fixes the result of the job, but for versions and device."""
-
-    data: str = "digits"
-    widths: tuple[int, ...] = (64, 256, 1024)
-    targets: tuple[str, ...] = tuple(TARGETS)
-    train: int = 64
-    test: int = 20
-    noise_std: float = 0.1
-    activation: str = "gelu"
-    chains: int = 4
-    warmup: int = 100
-    draws: int = 300
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for width in self.widths:
-            check_count("width", width)
-        for name in ("chains", "warmup", "draws"):
-            check_count(name, getattr(self, name))
-        check_count("seed", self.seed, minimum=0)
-        unknown = [target for target in self.targets if target not in TARGETS]
-        if unknown:
-            raise bad_input(
-                "target",
-                got=", ".join(map(repr, unknown)),
-                expected=f"some of {', '.join(TARGETS)}",
-                probably="a typing error",
-            )
-        for name in ("widths", "targets"):
-            values = getattr(self, name)
-            if not values or len(set(values)) < len(values):
-                raise bad_input(
-                    name,
-                    got=repr(values),
-                    expected="one or several, each once",
-                    probably="the same value was given twice",
-                )
 
 
 @dataclass(frozen=True)
@@ -149,7 +91,10 @@ def compare_widths(
 
 
 def _targets(settings: WidthsSettings) -> dict[tuple[int, str], tuple[AbstractTarget, Any]]:
-    """Every width and target, all checked before the first is sampled, the reference first."""
+    """Every width and target, the reference first, all checked before the first is sampled.
+
+    The limit is the same for all widths, and fails where the noise is below the kernel's rounding.
+    """
     data = load(settings.data, train=settings.train, test=settings.test, seed=settings.seed)
     likelihood = Gaussian(settings.noise_std)
     points = {}
@@ -157,6 +102,8 @@ def _targets(settings: WidthsSettings) -> dict[tuple[int, str], tuple[AbstractTa
         network = fcn(1, width, data.y_train.shape[1], settings.activation)
         posterior = Posterior(network, data.x_train, data.y_train, likelihood)
         x_test = as_test_inputs(data.x_test, posterior.x)
+        if not points:
+            limit_at(posterior, x_test)
         for name in sorted(settings.targets, key=lambda name: name != REFERENCE):
             points[width, name] = (TARGETS[name](posterior), x_test)
     return points
@@ -196,16 +143,6 @@ class _Record:
         write_record(self._folder, self.content)
 
 
-def command(settings: WidthsSettings, out: Path) -> str:
-    """The command line that repeats the job."""
-    words = ["bnnsample", "widths"]
-    for name, value in dataclasses.asdict(settings).items():
-        option = "target" if name == "targets" else name.replace("_", "-")
-        values = value if isinstance(value, tuple) else (value,)
-        words += [f"--{option}", *map(str, values)]
-    return shlex.join([*words, "--out", str(out)])
-
-
 def _page(
     settings: WidthsSettings,
     summaries: Sequence[Summary],
@@ -215,10 +152,10 @@ def _page(
     record: _Record,
 ) -> str:
     return render_page(
-        f"Bayesian networks of width {_widths(settings)} on {settings.data}",
+        f"Bayesian networks of width {', '.join(map(str, settings.widths))} on {settings.data}",
         statements,
         summaries,
-        _pictures(settings, summaries, runs),
+        pictures(settings, summaries, runs),
         {
             "data": f"{settings.data}, {settings.train} training and {settings.test} test points",
             "network": f"one hidden layer, {settings.activation}; noise std {settings.noise_std}",
@@ -233,51 +170,3 @@ def _page(
         },
         command(settings, out),
     )
-
-
-def _widths(settings: WidthsSettings) -> str:
-    return ", ".join(map(str, sorted(settings.widths)))
-
-
-def _pictures(
-    settings: WidthsSettings,
-    summaries: Sequence[Summary],
-    runs: dict[tuple[int, str], DataTree],
-) -> list[Picture]:
-    narrow, wide = min(settings.widths), max(settings.widths)
-    shown = REFERENCE if REFERENCE in settings.targets else settings.targets[0]
-    return [
-        Picture(
-            "How many effective draws a gradient buys",
-            "Median effective sample size divided by the number of gradient evaluations, against "
-            "width, both axes logarithmic; higher is better. One panel each for projections of the "
-            "hidden weights, of the readout, and for the predictions.",
-            efficiency_figure(summaries),
-        ),
-        Picture(
-            "How far the finite networks are from the infinite one",
-            "Distance of the posterior predictive to the NNGP posterior at the test points, in "
-            "units of the latter's standard deviation, with one Monte-Carlo standard error. Points "
-            "whose unbiased squared distance is negative lie below the noise and are left out.",
-            distance_figure(summaries),
-        ),
-        Picture(
-            "Predictions against the NNGP's",
-            f"Mean and 95 % interval of the noise-free output of the class that the NNGP predicts, "
-            f"at every test point: the NNGP limit (grey), width {narrow} and width {wide} "
-            f"({shown} target).",
-            prediction_figure(
-                runs[narrow, shown],
-                runs[wide, shown],
-                (f"width {narrow}", f"width {wide}"),
-            ),
-        ),
-        Picture(
-            "The chains",
-            f"Draws at width {wide}. Shown is the component whose chains differ most. Chains that "
-            "have converged overlap and look like noise.",
-            trace_figure(
-                [(f"{name} target, width {wide}", runs[wide, name]) for name in settings.targets]
-            ),
-        ),
-    ]

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from xarray import DataTree
 
 from bnnsample.limits.nngp import nngp_posterior
+from bnnsample.models.posterior import Posterior
 from bnnsample.repriorisation.targets import AbstractTarget
 from bnnsample.sampling.samplers import AbstractSampler
 
@@ -52,6 +53,7 @@ def assemble(
     kept: dict[str, np.ndarray],
     stats: dict[str, np.ndarray],
     x_test: Float[Array, "m ..."] | None,
+    limit: dict[str, np.ndarray] | None,
     timings: Timings,
     warmup: int,
     seed: int,
@@ -71,7 +73,7 @@ def assemble(
         noise = _noise(predictions["f"].shape, seed) * posterior.likelihood.noise_std
         groups["predictions"] = predictions | {"y": predictions["f"] + noise}
     if x_test is not None:
-        groups["constant_data"] |= {"x_test": np.asarray(x_test)} | _limit(target, x_test)
+        groups["constant_data"] |= {"x_test": np.asarray(x_test)} | (limit or {})
     tree = arviz_base.from_dict(groups, dims=DIMENSIONS, pred_dims=PREDICTION_DIMENSIONS)
     chains, draws = stats["lp"].shape
     tree.attrs = {
@@ -99,9 +101,8 @@ def _noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
     return np.stack([generator.standard_normal(shape[1:]) for generator in chains])
 
 
-def _limit(target: AbstractTarget, x_test: Float[Array, "m ..."]) -> dict[str, np.ndarray]:
-    """The NNGP posterior at the test inputs, which every finite network's should be near."""
-    posterior = target.posterior
+def limit_at(posterior: Posterior, x_test: Float[Array, "m ..."]) -> dict[str, np.ndarray]:
+    """The NNGP posterior at the test inputs, which every wide network's should be near."""
     limit = nngp_posterior(
         posterior.network, posterior.x, posterior.y, posterior.likelihood.noise_std
     )

@@ -19,7 +19,7 @@ from bnnsample.checks import bad_input, check_count
 from bnnsample.models.posterior import as_test_inputs
 from bnnsample.repriorisation.targets import AbstractTarget
 from bnnsample.sampling.chains import ChainKeys, Chains, Transitions, advance, chain_keys, start
-from bnnsample.sampling.draws import Timings, assemble
+from bnnsample.sampling.draws import Timings, assemble, limit_at
 from bnnsample.sampling.functionals import observe, random_projections, what_to_keep
 from bnnsample.sampling.samplers import HMC, AbstractSampler
 
@@ -80,6 +80,7 @@ def sample(
     posterior = target.posterior
     test = None if x_test is None else as_test_inputs(x_test, posterior.x)
     keep = what_to_keep(posterior.parameter_shapes, keep)
+    limit = None if test is None else limit_at(posterior, test)
     projections = random_projections(posterior.parameter_shapes)
     report = on_progress or (lambda progress: None)
     keys = chain_keys(seed, chains)
@@ -117,7 +118,7 @@ def sample(
             report(_progress("sampling", done + segment, draws, transitions, segment))
         timings = Timings(compile_seconds, warmup_seconds, clock.lap())
 
-    return assemble(target, sampler, _join(kept), _join(stats), test, timings, warmup, seed)
+    return assemble(target, sampler, _join(kept), _join(stats), test, limit, timings, warmup, seed)
 
 
 class _Clock:

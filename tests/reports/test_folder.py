@@ -75,7 +75,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "results"
     file.write_text("not a folder")
-    assert_refused(file, "which is a file")
+    assert_refused(file, "is a file")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,62 @@
+"""The pictures of a comparison, with their captions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xarray import DataTree
+
+from bnnsample.reports.figures import (
+    distance_figure,
+    efficiency_figure,
+    prediction_figure,
+    trace_figure,
+)
+from bnnsample.reports.page import Picture
+from bnnsample.reports.settings import REFERENCE, WidthsSettings
+from bnnsample.reports.summary import Summary
+
+
+def pictures(
+    settings: WidthsSettings,
+    summaries: Sequence[Summary],
+    runs: dict[tuple[int, str], DataTree],
+) -> list[Picture]:
+    """Efficiency, distance to the limit, predictions and traces of a comparison of widths."""
+    narrow, wide = min(settings.widths), max(settings.widths)
+    shown = REFERENCE if REFERENCE in settings.targets else settings.targets[0]
+    return [
+        Picture(
+            "How many effective draws a gradient buys",
+            "Median effective sample size divided by the number of gradient evaluations, against "
+            "width, both axes logarithmic; higher is better. One panel each for projections of the "
+            "hidden weights, of the readout, and for the predictions.",
+            efficiency_figure(summaries),
+        ),
+        Picture(
+            "How far the finite networks are from the infinite one",
+            "Distance of the posterior predictive to the NNGP posterior at the test points, in "
+            "units of the latter's standard deviation, with one Monte-Carlo standard error. Points "
+            "whose unbiased squared distance is negative lie below the noise and are left out.",
+            distance_figure(summaries),
+        ),
+        Picture(
+            "Predictions against the NNGP's",
+            f"Mean and 95 % interval of the noise-free output of the class that the NNGP predicts, "
+            f"at every test point: the NNGP limit (grey), width {narrow} and width {wide} "
+            f"({shown} target).",
+            prediction_figure(
+                runs[narrow, shown],
+                runs[wide, shown],
+                (f"width {narrow}", f"width {wide}"),
+            ),
+        ),
+        Picture(
+            "The chains",
+            f"Draws at width {wide}. Shown is the component whose chains differ most. Chains that "
+            "have converged overlap and look like noise.",
+            trace_figure(
+                [(f"{name} target, width {wide}", runs[wide, name]) for name in settings.targets]
+            ),
+        ),
+    ]
