@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
-from matplotlib.figure import Figure
 
-from bnnsample.reports.figures import as_svg
 from bnnsample.reports.summary import Summary
 from bnnsample.reports.table import COLUMNS, cells
 from bnnsample.reports.verdict import Statement
@@ -18,17 +16,17 @@ from bnnsample.reports.verdict import Statement
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its heading, what it shows, and the text for those who cannot see it."""
+    """A figure as SVG text, with a file name, its heading and what it shows."""
 
+    name: str
     heading: str
     caption: str
-    figure: Figure
+    svg: str
 
     @property
     def source(self) -> str:
         """The figure as a data address, so that the page needs no other file."""
-        encoded = base64.b64encode(as_svg(self.figure).encode()).decode()
-        return f"data:image/svg+xml;base64,{encoded}"
+        return f"data:image/svg+xml;base64,{base64.b64encode(self.svg.encode()).decode()}"
 
 
 def render_page(

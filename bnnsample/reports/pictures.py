@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from xarray import DataTree
 
 from bnnsample.reports.figures import (
+    as_svg,
     distance_figure,
     efficiency_figure,
     prediction_figure,
@@ -27,36 +28,47 @@ def pictures(
     shown = REFERENCE if REFERENCE in settings.targets else settings.targets[0]
     return [
         Picture(
+            "efficiency",
             "How many effective draws a gradient buys",
             "Median effective sample size divided by the number of gradient evaluations, against "
             "width, both axes logarithmic; higher is better. One panel each for projections of the "
             "hidden weights, of the readout, and for the predictions.",
-            efficiency_figure(summaries),
+            as_svg(efficiency_figure(summaries)),
         ),
         Picture(
+            "distance",
             "How far the finite networks are from the infinite one",
             "Distance of the posterior predictive to the NNGP posterior at the test points, in "
             "units of the latter's standard deviation, with one Monte-Carlo standard error. Points "
             "whose unbiased squared distance is negative lie below the noise and are left out.",
-            distance_figure(summaries),
+            as_svg(distance_figure(summaries)),
         ),
         Picture(
+            "predictions",
             "Predictions against the NNGP's",
             f"Mean and 95 % interval of the noise-free output of the class that the NNGP predicts, "
             f"at every test point: the NNGP limit (grey), width {narrow} and width {wide} "
             f"({shown} target).",
-            prediction_figure(
-                runs[narrow, shown],
-                runs[wide, shown],
-                (f"width {narrow}", f"width {wide}"),
+            as_svg(
+                prediction_figure(
+                    runs[narrow, shown],
+                    runs[wide, shown],
+                    (f"width {narrow}", f"width {wide}"),
+                )
             ),
         ),
         Picture(
+            "chains",
             "The chains",
             f"Draws at width {wide}. Shown is the component whose chains differ most. Chains that "
             "have converged overlap and look like noise.",
-            trace_figure(
-                [(f"{name} target, width {wide}", runs[wide, name]) for name in settings.targets]
+            as_svg(
+                trace_figure(
+                    [
+                        (f"{name} target, width {wide}", runs[wide, name])
+                        for name in settings.targets
+                    ]
+                )
             ),
         ),
     ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from bnnsample.diagnostics.verdict import ESS_PER_CHAIN, RHAT_THRESHOLD
 from bnnsample.reports.summary import Summary
 
 WEAK_RHAT = 1.1
@@ -34,18 +35,31 @@ def _convergence(summaries: Sequence[Summary]) -> list[Statement]:
     statements = []
     for target, group in by_target(summaries).items():
         parts = []
-        for quantity, name in (("predictions", "predictions"), ("hidden", "hidden weights")):
+        for quantity, name in (("predictions", "Predictions"), ("hidden", "Hidden weights")):
             judged = [(s.width, _passed(s, quantity)) for s in group if _has(s, quantity)]
             yes = [str(width) for width, ok in judged if ok]
             no = [str(width) for width, ok in judged if not ok]
-            parts += [f"{name} yes at width {_join(yes)}"] if yes else []
-            parts += [f"{name} no at width {_join(no)}"] if no else []
-        good = all(_passed(s, "predictions") for s in group)
+            answers = [f"yes at width {_join(yes)}"] if yes else []
+            answers += [f"no at width {_join(no)}"] if no else []
+            if answers:
+                parts.append(f"{name}: {', '.join(answers)}.")
         if parts:
-            statements.append(
-                Statement(f"Did the {target} target's chains converge?", good, f"{_join(parts)}.")
-            )
+            good = all(_passed(s, "predictions") for s in group)
+            question = f"Did the {target} target's chains converge?"
+            statements.append(Statement(question, good, " ".join([*parts, *_worst(group)])))
     return statements
+
+
+def _worst(group: Sequence[Summary]) -> list[str]:
+    found = [s.diagnosis.convergence["predictions"] for s in group if _has(s, "predictions")]
+    if not found:
+        return []
+    rhat = max(figures.rhat_max for figures in found)
+    smallest = min(min(figures.ess_bulk_min, figures.ess_tail_min) for figures in found)
+    return [
+        f"R-hat of the predictions is at most {rhat:.3f} (wanted: {RHAT_THRESHOLD:g}), their ESS "
+        f"at least {smallest:.0f} (wanted: {ESS_PER_CHAIN} a chain)."
+    ]
 
 
 def _speed(summaries: Sequence[Summary]) -> list[Statement]:

@@ -18,7 +18,7 @@ from bnnsample.models.likelihoods import Gaussian
 from bnnsample.models.network import fcn
 from bnnsample.models.posterior import Posterior, as_test_inputs
 from bnnsample.reports.folder import check_folder, write_record, write_table
-from bnnsample.reports.page import render_page
+from bnnsample.reports.page import Picture, render_page
 from bnnsample.reports.pictures import pictures
 from bnnsample.reports.settings import REFERENCE, SAMPLERS, WidthsSettings, command
 from bnnsample.reports.summary import Summary, summarise
@@ -47,8 +47,8 @@ def compare_widths(
 ) -> WidthsResult:
     """Sample every width under every target and write the comparison to the folder ``out``.
 
-    Writes ``report.html``, ``table.csv``, ``record.json`` and one netCDF file of draws per run
-    under ``draws/``, each whole or not at all; ``on_summary`` is called after each run.
+    Writes ``report.html``, its figures, ``table.csv``, ``record.json`` and one netCDF file of draws
+    per run under ``draws/``, each whole or not at all; ``on_summary`` is called after each run.
 
     Raises ``ValueError`` before anything is compiled or written, if a setting is bad or ``out``
     holds an experiment with other settings.
@@ -85,8 +85,12 @@ def compare_widths(
     statements = verdict(ordered)
     write_table(out / "table.csv", [summary.as_row() for summary in ordered])
     record.finish(statements, time.perf_counter() - started)
+    shown = pictures(settings, ordered, runs)
+    (out / "figures").mkdir(exist_ok=True)
+    for picture in shown:
+        write_whole(out / "figures" / f"{picture.name}.svg", picture.svg)
     page = out / "report.html"
-    write_whole(page, _page(settings, ordered, statements, runs, out, record))
+    write_whole(page, _page(settings, ordered, statements, shown, out, record))
     return WidthsResult(tuple(ordered), tuple(statements), page)
 
 
@@ -147,7 +151,7 @@ def _page(
     settings: WidthsSettings,
     summaries: Sequence[Summary],
     statements: Sequence[Statement],
-    runs: dict[tuple[int, str], DataTree],
+    shown: Sequence[Picture],
     out: Path,
     record: _Record,
 ) -> str:
@@ -155,7 +159,7 @@ def _page(
         f"Bayesian networks of width {', '.join(map(str, settings.widths))} on {settings.data}",
         statements,
         summaries,
-        pictures(settings, summaries, runs),
+        shown,
         {
             "data": f"{settings.data}, {settings.train} training and {settings.test} test points",
             "network": f"one hidden layer, {settings.activation}; noise std {settings.noise_std}",

@@ -80,8 +80,10 @@ class Page(HTMLParser):
 def html(text: str = "plain") -> str:
     runs = summaries(disagreement=1.25)
     pictures = [
-        Picture(f"Heading {text}", f"Caption {text}", FIGURES["distance"]()),
-        Picture("Traces", "The chains", FIGURES["trace"]()),
+        Picture(
+            "distance", f"Heading {text}", f"Caption {text}", figures.as_svg(FIGURES["distance"]())
+        ),
+        Picture("chains", "Traces", "The chains", figures.as_svg(FIGURES["trace"]())),
     ]
     provenance = {"data": f"data {text}", "seed": 20}
     statements = [

@@ -52,14 +52,13 @@ def test_convergence_is_good_only_if_predictions_pass_at_every_width() -> None:
     passed, failed = make_summary(3, "marginal"), make_summary(7, "marginal", failed=("hidden",))
     both = answer(question, passed, failed)
     assert both.good is True
-    assert both.text == (
-        "predictions yes at width 3 and 7, hidden weights yes at width 3 and hidden weights no at "
-        "width 7."
+    assert both.text.startswith(
+        "Predictions: yes at width 3 and 7. Hidden weights: yes at width 3, no at width 7. R-hat"
     )
     bad = make_summary(7, "marginal", failed=("predictions",))
     one_bad = answer(question, passed, bad)
     assert one_bad.good is False
-    assert "predictions yes at width 3, predictions no at width 7" in one_bad.text
+    assert "Predictions: yes at width 3, no at width 7." in one_bad.text
     assert answer(question, bad).good is False
 
 
