@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,9 +43,12 @@ class Transitions(NamedTuple):
     stats: dict[str, Array]
 
 
-def chain_keys(seed: int, chains: int) -> ChainKeys:
-    """The chains' key streams from one integer."""
-    root = jax.random.key(seed)
+def chain_keys(seed: int, target: str, chains: int) -> ChainKeys:
+    """The chains' key streams from one integer, other ones for each name of a target.
+
+    Runs of two targets with one seed are then independent and can be held against each other.
+    """
+    root = jax.random.fold_in(jax.random.key(seed), zlib.crc32(target.encode()))
     per_chain = jax.vmap(lambda chain: jax.random.split(jax.random.fold_in(root, chain), 3))(
         jnp.arange(chains)
     )

@@ -83,7 +83,7 @@ def sample(
     limit = None if test is None else limit_at(posterior, test)
     projections = random_projections(posterior.parameter_shapes)
     report = on_progress or (lambda progress: None)
-    keys = chain_keys(seed, chains)
+    keys = chain_keys(seed, target.name, chains)
     capacity = _segment_capacity(target, chains, max(warmup, draws))
 
     with threadpool_limits(LAPACK_THREADS, user_api="blas"):

@@ -84,6 +84,14 @@ def test_noisy_predictions_add_the_noise(run):
     assert abs(noise.mean()) < 0.17
 
 
+def test_targets_with_one_seed_draw_independently(posterior, x_test):
+    hidden = [
+        sample(posterior, None, name, warmup=3, draws=5)["posterior"]["hidden_projection"].values
+        for name in ("marginal", "repriorised")
+    ]
+    assert not np.any(hidden[0] == hidden[1])
+
+
 @pytest.mark.parametrize("name", sorted(TARGETS))
 def test_one_seed_fixes_everything_and_another_changes_it(posterior, x_test, name):
     first, again, other = (
