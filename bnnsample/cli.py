@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
     from bnnsample.reports.summary import Summary
+    from bnnsample.reports.table import Column
     from bnnsample.sampling.run import Progress as RunProgress
 
 HEARTBEAT_SECONDS = 8.0
@@ -91,17 +92,10 @@ def _run_widths(options: argparse.Namespace, console: Console) -> int:
         draws=options.draws,
         seed=options.seed,
     )
-    lines = [max(len(column.heading), size) for column, size in zip(COLUMNS, _SIZES, strict=True)]
-
-    def print_row(row: Sequence[str]) -> None:
-        text = "  ".join(cell.rjust(size) for cell, size in zip(row, lines, strict=True))
-        console.print(text, markup=False)
-
-    with _Display(console) as display:
-        display.before_first_row = lambda: print_row([column.heading for column in COLUMNS])
+    with _Display(console, COLUMNS) as display:
 
         def on_summary(summary: Summary) -> None:
-            display.row(lambda: print_row(cells(summary)))
+            display.row(cells(summary))
 
         result = compare_widths(
             settings, options.out, on_progress=display.progress, on_summary=on_summary
@@ -114,14 +108,12 @@ def _run_widths(options: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-_SIZES = (5, 11, 6, 12, 13, 11, 8, 20, 5, 6, 7)
-
-
 class _Display:
-    """A bar on a terminal, a line now and then elsewhere; never long without a sign of life."""
+    """The table as it grows, with a bar on a terminal and a line now and then elsewhere."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, columns: Sequence[Column]) -> None:
         self._console = console
+        self._columns = columns
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -133,9 +125,8 @@ class _Display:
             disable=not console.is_terminal,
         )
         self._task = None
-        self._last = 0.0
-        self._rows = 0
-        self.before_first_row = lambda: None
+        self._last_line = 0.0
+        self._has_heading = False
 
     def __enter__(self) -> _Display:
         self._bar.start()
@@ -152,19 +143,22 @@ class _Display:
         self._bar.update(
             self._task, description=text, completed=progress.done, total=progress.total, note=note
         )
-        if not self._console.is_terminal and time.monotonic() - self._last > HEARTBEAT_SECONDS:
+        if not self._console.is_terminal and time.monotonic() - self._last_line > HEARTBEAT_SECONDS:
             self._say(f"  {text} {progress.done}/{progress.total} {note}")
 
-    def row(self, print_row) -> None:
-        if self._rows == 0:
-            self.before_first_row()
-        self._rows += 1
-        print_row()
-        self._last = time.monotonic()
+    def row(self, row: Sequence[str]) -> None:
+        if not self._has_heading:
+            self._aligned([column.heading for column in self._columns])
+            self._has_heading = True
+        self._aligned(row)
+
+    def _aligned(self, row: Sequence[str]) -> None:
+        pairs = zip(row, self._columns, strict=True)
+        self._say("  ".join(cell.rjust(column.size) for cell, column in pairs))
 
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)
-        self._last = time.monotonic()
+        self._last_line = time.monotonic()
 
 
 if __name__ == "__main__":

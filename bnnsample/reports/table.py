@@ -10,9 +10,10 @@ from bnnsample.reports.summary import Summary
 
 @dataclass(frozen=True)
 class Column:
-    """A heading, what it means, and how a summary fills it."""
+    """A heading, the room its cells take on a terminal, what it means, how a summary fills it."""
 
     heading: str
+    size: int
     meaning: str
     cell: Callable[[Summary], str]
 
@@ -42,23 +43,23 @@ def _disagreement(summary: Summary) -> str:
 
 
 COLUMNS = (
-    Column("width", "hidden units", lambda s: str(s.width)),
-    Column("target", "the density that was sampled", lambda s: s.target),
-    Column("R-hat", "worst of the predictions", _rhat),
-    Column("hidden /grad", "median ESS per gradient, projections of the hidden weights",
+    Column("width", 5, "hidden units", lambda s: str(s.width)),
+    Column("target", 11, "the density that was sampled", lambda s: s.target),
+    Column("R-hat", 6, "worst of the predictions", _rhat),
+    Column("hidden /grad", 12, "median ESS per gradient, projections of the hidden weights",
            _rate("hidden", "ess_per_gradient")),
-    Column("readout /grad", "median ESS per gradient, projections of the readout",
+    Column("readout /grad", 13, "median ESS per gradient, projections of the readout",
            _rate("readout", "ess_per_gradient")),
-    Column("pred. /grad", "median ESS per gradient, predictions",
+    Column("pred. /grad", 11, "median ESS per gradient, predictions",
            _rate("predictions", "ess_per_gradient")),
-    Column("pred. /s", "median ESS per second of sampling, predictions",
+    Column("pred. /s", 8, "median ESS per second of sampling, predictions",
            _rate("predictions", "ess_per_second")),
-    Column("to NNGP", "distance to the NNGP posterior in its standard deviations "
+    Column("to NNGP", 20, "distance to the NNGP posterior in its standard deviations "
            "(one standard error below and above)", _distance),
-    Column("z", "root mean square z-score of the predictive means against the marginal target's; "
+    Column("z", 5, "root mean square z-score of predictive means against the marginal target's; "
            "about 1 if they agree", _disagreement),
-    Column("accept", "mean acceptance rate", lambda s: f"{s.acceptance:.2f}"),
-    Column("seconds", "of sampling, without compilation and warm-up",
+    Column("accept", 6, "mean acceptance rate", lambda s: f"{s.acceptance:.2f}"),
+    Column("seconds", 7, "of sampling, without compilation and warm-up",
            lambda s: f"{s.sampling_seconds:.1f}"),
 )  # fmt: skip
 
