@@ -16,18 +16,27 @@ import numpy as np
 from jax.core import Tracer
 
 
-def bad_input(subject: str, *, got: object, expected: str, probably: str) -> ValueError:
+class BadInput(ValueError):
+    """Bad input from outside, as opposed to an error of the library's own."""
+
+
+def bad_input(subject: str, *, got: object, expected: str, probably: str) -> BadInput:
     """The library's one kind of error for bad input; the caller raises it."""
-    return ValueError(f"{subject}: got {got}; expected {expected}; probably {probably}.")
+    return BadInput(f"{subject}: got {got}; expected {expected}; probably {probably}.")
+
+
+LARGEST_COUNT = 2**32 - 1
+"""The largest seed that JAX takes, and more of anything than fits in memory."""
 
 
 def check_count(name: str, value: Any, *, minimum: int = 1) -> None:
     """Raise unless ``value`` is a whole number of at least ``minimum``."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < minimum:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or not minimum <= int(value) <= LARGEST_COUNT:
         raise bad_input(
             name,
             got=repr(value),
-            expected=f"a whole number of at least {minimum}",
+            expected=f"a whole number from {minimum} to {LARGEST_COUNT}",
             probably="a typing error or an argument in the wrong place",
         )
 
@@ -43,7 +52,7 @@ def check_scale(name: str, value: Any, *, zero_allowed: bool = False) -> None:
             name,
             got=repr(value),
             expected=f"a finite number {'of at least 0' if zero_allowed else 'above 0'}",
-            probably="a variance, a logarithm or a missing value instead of a standard deviation",
+            probably="a missing value, a logarithm or a typing error",
         )
 
 

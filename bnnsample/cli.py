@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from importlib import metadata
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from bnnsample.checks import BadInput
 
 if TYPE_CHECKING:
     from bnnsample.reports.summary import Summary
@@ -28,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         return options.run(options, console)
-    except (ValueError, OSError) as error:
+    except (BadInput, OSError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
         return 2
     except KeyboardInterrupt:
@@ -125,26 +128,41 @@ class _Display:
             disable=not console.is_terminal,
         )
         self._task = None
-        self._last_line = 0.0
+        self._last_line = time.monotonic()
+        self._status = "preparing"
+        self._over = threading.Event()
         self._has_heading = False
 
     def __enter__(self) -> _Display:
         self._bar.start()
+        if not self._console.is_terminal:
+            threading.Thread(target=self._beat, daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self._over.set()
         self._bar.stop()
 
     def progress(self, label: str, progress: RunProgress) -> None:
         note = "" if progress.phase == "compiling" else f"acceptance {progress.acceptance:.2f}"
-        text = f"{label}: {progress.phase}"
+        self._status = f"{label}: {progress.phase}"
         if self._task is None:
-            self._task = self._bar.add_task(text, total=progress.total, note=note)
+            self._task = self._bar.add_task(self._status, total=progress.total, note=note)
         self._bar.update(
-            self._task, description=text, completed=progress.done, total=progress.total, note=note
+            self._task,
+            description=self._status,
+            completed=progress.done,
+            total=progress.total,
+            note=note,
         )
-        if not self._console.is_terminal and time.monotonic() - self._last_line > HEARTBEAT_SECONDS:
-            self._say(f"  {text} {progress.done}/{progress.total} {note}")
+        if progress.phase != "compiling":
+            self._status += f" {progress.done}/{progress.total} {note}"
+
+    def _beat(self) -> None:
+        """Say where the job is when nothing was said for a while, compilation included."""
+        while not self._over.wait(1.0):
+            if time.monotonic() - self._last_line > HEARTBEAT_SECONDS:
+                self._say(f"  {self._status}")
 
     def row(self, row: Sequence[str]) -> None:
         if not self._has_heading:

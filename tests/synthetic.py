@@ -125,6 +125,7 @@ def make_summary(
         disagreement=disagreement,
         acceptance=0.81,
         step_size=0.125,
+        gradients_per_draw=7.5,
         divergences=0,
         compile_seconds=1.5,
         warmup_seconds=0.5,

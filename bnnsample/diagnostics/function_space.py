@@ -97,7 +97,8 @@ def _u_statistic(differences: np.ndarray) -> float:
 def disagreement(run: DataTree, reference: DataTree) -> float:
     """Root mean square z-score between two runs' predictive means: about 1 if they agree.
 
-    Both must predict at the same test points. Each difference is divided by the two Monte-Carlo
+    Both must predict at the same test points and be independent, as runs of two targets or with
+    two seeds are. Each difference is divided by the two Monte-Carlo
     standard errors together; correlations between test points make single values scatter, and a
     run that did not converge understates its error, so that its z-scores are too large.
     """

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 
 from xarray import DataTree
 
+from bnnsample.checks import bad_input
 from bnnsample.diagnostics.convergence import QUANTITIES, Convergence, convergence
 
 RHAT_THRESHOLD = 1.01
 ESS_PER_CHAIN = 100
 """Vehtari et al. 2021 (1903.08008), section 4: R-hat below 1.01, 100 effective draws a chain."""
+
+NEARLY = 1.05
+"""R-hat below which more draws of the same chains are the remedy."""
 
 FEW_DIVERGENCES = 0.001
 """Fraction of draws above which divergences are a finding; arbitrary."""
@@ -49,6 +53,13 @@ def diagnose(
 ) -> Diagnosis:
     """Judge a run: R-hat and ESS of hidden weights, readout and predictions; divergences."""
     found = convergence(run)
+    if not found:
+        raise bad_input(
+            "run",
+            got=f"no draws of {' or '.join(QUANTITIES)}",
+            expected="a run that kept projections or predictions",
+            probably="sample(..., keep=('parameters',)), or predictions without x_test",
+        )
     needed = float(ess_per_chain) * run.attrs["chains"]
     findings = [_judge(name, found[name], rhat, needed) for name in QUANTITIES if name in found]
     findings.append(_divergences(run))
@@ -61,9 +72,10 @@ def _judge(name: str, figures: Convergence, rhat: float, needed: float) -> Findi
     ok = figures.rhat_max <= rhat and smallest >= needed
     short = needed / smallest if smallest > 0 else math.inf
     advice = (
-        f"Draw about {math.ceil(short)} times as many"
-        if 1 < short < 20
-        else "Use the marginal target, longer trajectories or a longer warm-up"
+        f"Draw about {math.ceil(max(short, 2))} times as many"
+        if figures.rhat_max < NEARLY and short < 20
+        else "The chains have not met: use a wider network, the marginal target, longer "
+        "trajectories or a longer warm-up"
     )
     return Finding(
         name=name,

@@ -61,6 +61,10 @@ class Dense(AbstractLayer):
         check_count("Dense width", self.width)
         check_scale("Dense w_std", self.w_std)
         check_scale("Dense b_std", self.b_std, zero_allowed=True)
+        for name in ("w_std", "b_std"):
+            if isinstance(value := getattr(self, name), numbers.Real):
+                # a NumPy scalar would drag float32 data to float64
+                object.__setattr__(self, name, float(value))
 
     @property
     def has_bias(self) -> bool:
@@ -125,12 +129,15 @@ class Activation(AbstractLayer):
     """An elementwise nonlinearity: a known name, or any elementwise JAX function.
 
     Known: identity, relu, erf, gelu (exact) with closed dual forms, tanh by quadrature. A function
-    given as such takes its limit by quadrature too.
+    given as such takes its limit by quadrature too, which is only of first order at kinks.
     """
 
     function: str | Callable[[Array], Array]
 
     def __post_init__(self) -> None:
+        for name, (function, _) in KNOWN_ACTIVATIONS.items():
+            if self.function is function:
+                object.__setattr__(self, "function", name)
         if isinstance(self.function, str) and self.function not in KNOWN_ACTIVATIONS:
             near = difflib.get_close_matches(self.function, KNOWN_ACTIVATIONS, n=1)
             raise bad_input(

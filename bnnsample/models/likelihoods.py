@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -23,6 +24,9 @@ class Gaussian:
 
     def __post_init__(self) -> None:
         check_scale("Gaussian noise_std", self.noise_std)
+        if isinstance(self.noise_std, numbers.Real):
+            # a NumPy scalar would drag float32 data to float64
+            object.__setattr__(self, "noise_std", float(self.noise_std))
 
     def log_density(self, f: Float[Array, "n o"], y: Float[Array, "n o"]) -> Float[Array, ""]:
         """Normalised log density of all of ``y``, summed over points and outputs."""

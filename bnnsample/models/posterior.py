@@ -17,7 +17,7 @@ from bnnsample.pytrees import as_pytree
 
 
 @as_pytree("x", "y", "likelihood")
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, eq=False)
 class Posterior:
     """The distribution of a network's parameters given ``x`` (n, ...) and ``y`` (n, o).
 
@@ -34,6 +34,18 @@ class Posterior:
     likelihood: Gaussian
 
     def __init__(self, network: Network, x: ArrayLike, y: ArrayLike, likelihood: Gaussian) -> None:
+        for name, value, kind in (
+            ("network", network, Network),
+            ("likelihood", likelihood, Gaussian),
+        ):
+            if not isinstance(value, kind):
+                raise bad_input(
+                    f"Posterior {name}",
+                    got=repr(value),
+                    expected=f"a {kind.__name__}, such as "
+                    + ("fcn(1, 512, 10)" if kind is Network else "Gaussian(noise_std=0.1)"),
+                    probably="its argument was passed without it, or two changed places",
+                )
         x, y = as_training_data(network, x, y)
         for name, value in (("network", network), ("x", x), ("y", y), ("likelihood", likelihood)):
             object.__setattr__(self, name, value)

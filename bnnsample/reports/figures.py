@@ -50,7 +50,7 @@ def efficiency_figure(summaries: Sequence[Summary]) -> Figure:
             axis.set_title("predictions" if quantity == "predictions" else f"{quantity} weights")
             axis.set_yscale("log")
             _width_axis(axis, summaries)
-        axes[0].set_ylabel("effective draws per gradient")
+        axes[0].set_ylabel("effective draws per gradient\n(ESS / gradients)")
         _legend_on_the_right(figure, axes[0])
         return figure
 
@@ -58,7 +58,7 @@ def efficiency_figure(summaries: Sequence[Summary]) -> Figure:
 def distance_figure(summaries: Sequence[Summary]) -> Figure:
     """Distance to the NNGP posterior against width on log axes, with one standard error."""
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(6.2, 3.6), layout="constrained")
+        figure = Figure(figsize=(9, 3.6), layout="constrained")
         axis = figure.subplots()
         for target, group in by_target(summaries).items():
             shown = [s for s in group if s.distance is not None and s.distance.value > 0]
@@ -81,7 +81,7 @@ def distance_figure(summaries: Sequence[Summary]) -> Figure:
 def prediction_figure(narrow: DataTree, wide: DataTree, labels: tuple[str, str]) -> Figure:
     """Predictive mean and 95 % interval at each test point, of two runs and of the NNGP.
 
-    Shown is the output whose NNGP mean is largest: the predicted class.
+    Shown is the output whose NNGP mean is largest: for classes the predicted one.
     """
     with matplotlib.rc_context(RC):
         constant = wide.children["constant_data"].dataset
@@ -98,10 +98,11 @@ def prediction_figure(narrow: DataTree, wide: DataTree, labels: tuple[str, str])
             1.96 * std[order],
             linestyle="none",
             marker="_",
-            markersize=12,
-            elinewidth=5,
-            alpha=0.7,
-            color=NNGP_COLOR,
+            markersize=9,
+            markeredgewidth=1.5,
+            markeredgecolor="#303030",
+            elinewidth=6,
+            ecolor=NNGP_COLOR,
             label="NNGP limit",
         )
         looks: tuple[dict[str, Any], ...] = (
@@ -122,7 +123,7 @@ def prediction_figure(narrow: DataTree, wide: DataTree, labels: tuple[str, str])
             )
         axis.set_xticks(points, [str(int(p)) for p in order])
         axis.set_xlabel("test point (number in the test set, sorted by the NNGP mean)")
-        axis.set_ylabel("network output of the\npredicted class (target units)")
+        axis.set_ylabel("network output with the\nlargest NNGP mean (target units)")
         axis.grid(visible=False, axis="x")
         _legend_on_the_right(figure, axis)
         return figure

@@ -23,6 +23,7 @@ class Summary:
     disagreement: float | None
     acceptance: float
     step_size: float
+    gradients_per_draw: float
     divergences: int
     compile_seconds: float
     warmup_seconds: float
@@ -48,6 +49,7 @@ class Summary:
             "disagreement_with_marginal": self.disagreement,
             "acceptance": self.acceptance,
             "step_size": self.step_size,
+            "gradients_per_draw": self.gradients_per_draw,
             "divergences": self.divergences,
             "compile_seconds": self.compile_seconds,
             "warmup_seconds": self.warmup_seconds,
@@ -67,6 +69,7 @@ def summarise(run: DataTree, *, width: int, reference: DataTree | None = None) -
         disagreement=None if reference is None else disagreement(run, reference),
         acceptance=float(stats["acceptance_rate"].mean()),
         step_size=float(stats["step_size"].mean()),
+        gradients_per_draw=float(stats["n_gradients"].mean()),
         divergences=int(stats["diverging"].sum()),
         compile_seconds=run.attrs["compile_seconds"],
         warmup_seconds=run.attrs["warmup_seconds"],

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bnnsample.diagnostics.verdict import ESS_PER_CHAIN, RHAT_THRESHOLD
+from bnnsample.diagnostics.function_space import Distance
+from bnnsample.diagnostics.verdict import ESS_PER_CHAIN, NEARLY, RHAT_THRESHOLD
 from bnnsample.reports.summary import Summary
 
 WEAK_RHAT = 1.1
@@ -34,36 +36,38 @@ def verdict(summaries: Sequence[Summary]) -> list[Statement]:
 def _convergence(summaries: Sequence[Summary]) -> list[Statement]:
     statements = []
     for target, group in by_target(summaries).items():
-        parts = []
-        for quantity, name in (("predictions", "Predictions"), ("hidden", "Hidden weights")):
-            judged = [(s.width, _passed(s, quantity)) for s in group if _has(s, quantity)]
-            yes = [str(width) for width, ok in judged if ok]
-            no = [str(width) for width, ok in judged if not ok]
-            answers = [f"yes at width {_join(yes)}"] if yes else []
-            answers += [f"no at width {_join(no)}"] if no else []
-            if answers:
-                parts.append(f"{name}: {', '.join(answers)}.")
-        if parts:
-            good = all(_passed(s, "predictions") for s in group)
-            question = f"Did the {target} target's chains converge?"
-            statements.append(Statement(question, good, " ".join([*parts, *_worst(group)])))
+        judged = [s for s in group if _has(s, "predictions")]
+        if not judged:
+            continue
+        passed = [_passed(s, "predictions") for s in judged]
+        nearly = all(s.diagnosis.convergence["predictions"].rhat_max < NEARLY for s in judged)
+        hidden = [_grade(s, "hidden") for s in judged if _has(s, "hidden")]
+        statements.append(
+            Statement(
+                f"Did the {target} target's chains converge?",
+                True if all(passed) else None if nearly else False,
+                f"Predictions {_join([_grade(s, 'predictions') for s in judged])}. "
+                f"{f'Hidden weights {_join(hidden)}. ' if hidden else ''}"
+                f"Yes asks for an R-hat of {RHAT_THRESHOLD:g} and {ESS_PER_CHAIN} effective draws "
+                f"a chain for every component, nearly for an R-hat below {NEARLY:g}.",
+            )
+        )
     return statements
 
 
-def _worst(group: Sequence[Summary]) -> list[str]:
-    found = [s.diagnosis.convergence["predictions"] for s in group if _has(s, "predictions")]
-    if not found:
-        return []
-    rhat = max(figures.rhat_max for figures in found)
-    smallest = min(min(figures.ess_bulk_min, figures.ess_tail_min) for figures in found)
-    return [
-        f"R-hat of the predictions is at most {rhat:.3f} (wanted: {RHAT_THRESHOLD:g}), their ESS "
-        f"at least {smallest:.0f} (wanted: {ESS_PER_CHAIN} a chain)."
-    ]
+def _grade(summary: Summary, quantity: str) -> str:
+    figures = summary.diagnosis.convergence[quantity]
+    nearly = "nearly" if figures.rhat_max < NEARLY else "no"
+    grade = "yes" if _passed(summary, quantity) else nearly
+    smallest = min(figures.ess_bulk_min, figures.ess_tail_min)
+    return (
+        f"{grade} at width {summary.width} (R-hat up to {figures.rhat_max:.3f}, "
+        f"ESS at least {smallest:.0f})"
+    )
 
 
 def _speed(summaries: Sequence[Summary]) -> list[Statement]:
-    parts, ratio, unsure = [], float("nan"), []
+    parts, steps, ratio, unsure = [], [], float("nan"), []
     for width in sorted({s.width for s in summaries}):
         marginal = _find(summaries, width, "marginal")
         standard = _find(summaries, width, "standard")
@@ -74,6 +78,7 @@ def _speed(summaries: Sequence[Summary]) -> list[Statement]:
         ratio = fast.ess_per_gradient / slow.ess_per_gradient
         per_second = fast.ess_per_second / slow.ess_per_second
         parts.append(f"{ratio:.3g} ({per_second:.3g}) at width {width}")
+        steps.append(f"{marginal.gradients_per_draw:.3g} against {standard.gradients_per_draw:.3g}")
         unsure += [] if _passed(standard, "predictions") else [str(width)]
     if not parts:
         return []
@@ -84,9 +89,9 @@ def _speed(summaries: Sequence[Summary]) -> list[Statement]:
     return [
         Statement(
             "How much faster is the map?",
-            ratio > 1,
+            None if math.isnan(ratio) else ratio > 1,
             "Effective draws of the predictions per gradient (per second), marginal over standard "
-            f"target: {_join(parts)}.{caveat if unsure else ''}",
+            f"target: {_join(parts)}. Gradients a draw: {_join(steps)}.{caveat if unsure else ''}",
         )
     ]
 
@@ -121,22 +126,48 @@ def _limit(summaries: Sequence[Summary]) -> list[Statement]:
         return []
     target = "marginal" if "marginal" in groups else next(iter(groups))
     measured = [(s.width, s.distance) for s in groups[target] if s.distance is not None]
-    falls = all(a.value > b.value or b.squared <= 0 for (_, a), (_, b) in pairwise(measured))
-    path = _join([f"{distance.value:.3f} at width {width}" for width, distance in measured])
-    trend = f"; it {'falls' if falls else 'does not fall'} with width" if measured[1:] else ""
+    settled = all(
+        s.diagnosis.convergence["predictions"].rhat_max < WEAK_RHAT for s in groups[target]
+    )
+    path = _join([_interval(width, distance) for width, distance in measured])
+    falls = _falls([distance for _, distance in measured]) if worst < WEAK_RHAT else None
+    trend = {
+        True: " It falls with width.",
+        False: " It does not fall with width.",
+        None: " Whether it falls with width cannot be told from these draws.",
+    }
     return [
         Statement(
             "How far is the NNGP limit?",
-            falls if measured[1:] else None,
+            falls,
             "Distance of the posterior predictive to the limit's, in its standard deviations "
-            f"({target} target): {path}{trend}.",
+            f"({target} target): {path}.{trend[falls] if measured[1:] else ''}",
         )
     ]
 
 
+def _interval(width: int, distance: Distance) -> str:
+    low, high = distance.interval
+    known = f"{low:.3f} to {high:.3f}" if math.isfinite(distance.squared_error) else "error unknown"
+    return f"{distance.value:.3f} ({known}) at width {width}"
+
+
+def _falls(distances: Sequence[Distance]) -> bool | None:
+    """Whether every distance lies below the one before, by two standard errors of the squares."""
+    answers = []
+    for before, after in pairwise(distances):
+        error = 2 * math.hypot(before.squared_error, after.squared_error)
+        fall = before.squared - after.squared
+        answers.append(None if not abs(fall) > error else fall > 0)
+    if False in answers:
+        return False
+    return True if answers and None not in answers else None
+
+
 def by_target(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
-    """Summaries of each target, by width."""
-    targets = dict.fromkeys(s.target for s in summaries)
+    """Summaries of each target, by width; the marginal target, the reference, first."""
+    names = dict.fromkeys(s.target for s in summaries)
+    targets = sorted(names, key=lambda name: name != "marginal")
     return {
         target: sorted((s for s in summaries if s.target == target), key=lambda s: s.width)
         for target in targets

@@ -29,7 +29,8 @@ def collapsed_log_likelihood(
 ) -> Float[Array, ""]:
     """``log p(y | features)`` with an N(0, I) readout integrated out, normalised.
 
-    Factorises the smaller of (n, n) and (p, p), once for value and gradient together.
+    Factorises the smaller of (n, n) and (p, p), once for value and gradient together. Its gradient
+    can be differentiated again; forward mode on the value itself (``jax.jvp``) cannot.
     """
     return _value_and_gradients(features, y, noise_std)[0]
 

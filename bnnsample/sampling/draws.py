@@ -39,6 +39,10 @@ DIMENSIONS = {
 REPORTED_VERSIONS = ("bnnsample", "jax", "blackjax", "numpyro", "arviz", "numpy")
 
 
+NOISE_STREAM = 1
+"""Sets the noise's generators apart from others with the same seed."""
+
+
 class Timings(NamedTuple):
     """Wall-clock seconds of a run's three parts."""
 
@@ -70,8 +74,9 @@ def assemble(
     }
     predictions = {name: kept[name] for name in PREDICTION_DIMENSIONS if name in kept}
     if predictions:
-        noise = _noise(predictions["f"].shape, seed) * posterior.likelihood.noise_std
-        groups["predictions"] = predictions | {"y": predictions["f"] + noise}
+        f = predictions["f"]
+        noise = _noise(f.shape, seed) * posterior.likelihood.noise_std
+        groups["predictions"] = predictions | {"y": (f + noise).astype(f.dtype)}
     if x_test is not None:
         groups["constant_data"] |= {"x_test": np.asarray(x_test)} | (limit or {})
     tree = arviz_base.from_dict(groups, dims=DIMENSIONS, pred_dims=PREDICTION_DIMENSIONS)
@@ -97,7 +102,7 @@ def assemble(
 
 def _noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
     """Standard normal noise (chains, draws, ...), each chain from a stream of its own."""
-    chains = [np.random.default_rng((seed, chain)) for chain in range(shape[0])]
+    chains = [np.random.default_rng((seed, chain, NOISE_STREAM)) for chain in range(shape[0])]
     return np.stack([generator.standard_normal(shape[1:]) for generator in chains])
 
 

@@ -46,6 +46,13 @@ def what_to_keep(shapes: Parameters, keep: tuple[str, ...] | None) -> tuple[str,
             expected=f"some of {', '.join(map(repr, KEPT))}",
             probably="a string instead of a tuple, or a typing error",
         )
+    if not keep:
+        raise bad_input(
+            "keep",
+            got="nothing",
+            expected=f"some of {', '.join(map(repr, KEPT))}",
+            probably="None was meant, for the default",
+        )
     return tuple(keep)
 
 

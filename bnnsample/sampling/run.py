@@ -73,6 +73,8 @@ def sample(
     ``nngp_std`` at ``x_test``), ``observed_data``. Attributes hold settings, seed, timings and
     versions.
 
+    While it runs, BLAS libraries of the process use one thread (see ``LAPACK_THREADS``).
+
     Raises ``ValueError`` before anything is compiled if an argument is bad.
     """
     sampler = HMC() if sampler is None else sampler

@@ -22,7 +22,10 @@ def save_run(run: DataTree, path: str | os.PathLike[str]) -> Path:
 
 
 def load_run(path: str | os.PathLike[str]) -> DataTree:
-    """A run written by ``save_run``; raises ``ValueError`` naming a file that is not one."""
+    """A run written by ``save_run``.
+
+    Raises ``FileNotFoundError``, or ``ValueError`` naming a file that is not a run.
+    """
     if not Path(path).exists():
         raise FileNotFoundError(f"no run at {path}")
     try:

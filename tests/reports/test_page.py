@@ -211,7 +211,7 @@ def test_lines_of_the_efficiency_figure_are_the_summaries_rates() -> None:
         [make_summary(w, "marginal", per_gradient=rate) for w, rate in ((7, 0.4), (3, 0.1))]
     )
     titles = {axis.get_title(): axis.lines[0].get_xydata() for axis in figure.axes}
-    assert list(titles) == ["hidden", "readout", "predictions"]
+    assert list(titles) == ["hidden weights", "readout weights", "predictions"]
     np.testing.assert_allclose(titles["predictions"], [(3, 0.1), (7, 0.4)])
     np.testing.assert_allclose(titles["readout"], [(3, 0.03), (7, 0.12)])
 
