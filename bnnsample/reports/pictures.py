@@ -46,8 +46,9 @@ def pictures(
         Picture(
             "predictions",
             "Predictions against the NNGP's",
-            f"Mean and 95 % interval of the noise-free output with the largest NNGP mean (for "
-            f"classes the predicted one) at every test point: the NNGP limit (grey), width {narrow} and width {wide} "
+            "Mean and 95 % interval of the noise-free output with the largest NNGP mean (for "
+            "classes the predicted one) at every test point: the NNGP limit (grey), "
+            f"width {narrow} and width {wide} "
             f"({shown} target).",
             as_svg(
                 prediction_figure(

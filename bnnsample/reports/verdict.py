@@ -126,9 +126,7 @@ def _limit(summaries: Sequence[Summary]) -> list[Statement]:
         return []
     target = "marginal" if "marginal" in groups else next(iter(groups))
     measured = [(s.width, s.distance) for s in groups[target] if s.distance is not None]
-    settled = all(
-        s.diagnosis.convergence["predictions"].rhat_max < WEAK_RHAT for s in groups[target]
-    )
+    worst = max(s.diagnosis.convergence["predictions"].rhat_max for s in groups[target])
     path = _join([_interval(width, distance) for width, distance in measured])
     falls = _falls([distance for _, distance in measured]) if worst < WEAK_RHAT else None
     trend = {

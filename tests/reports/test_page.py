@@ -213,7 +213,7 @@ def test_lines_of_the_efficiency_figure_are_the_summaries_rates() -> None:
     titles = {axis.get_title(): axis.lines[0].get_xydata() for axis in figure.axes}
     assert list(titles) == ["hidden weights", "readout weights", "predictions"]
     np.testing.assert_allclose(titles["predictions"], [(3, 0.1), (7, 0.4)])
-    np.testing.assert_allclose(titles["readout"], [(3, 0.03), (7, 0.12)])
+    np.testing.assert_allclose(titles["readout weights"], [(3, 0.03), (7, 0.12)])
 
 
 def test_the_trace_shows_the_component_whose_chains_differ_most() -> None:
