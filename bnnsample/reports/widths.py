@@ -57,8 +57,8 @@ def compare_widths(
     points = _targets(settings)
     check_folder(out, dataclasses.asdict(settings))
     out.mkdir(parents=True, exist_ok=True)
-    for stale in ("report.html", "table.csv"):
-        (out / stale).unlink(missing_ok=True)
+    for stale in (out / "report.html", out / "table.csv", *out.glob("figures/*.svg")):
+        stale.unlink(missing_ok=True)
     record = _Record(out, settings)
     runs: dict[tuple[int, str], DataTree] = {}
     summaries: list[Summary] = []

@@ -95,9 +95,15 @@ def test_a_folder_of_another_experiment_is_refused_and_left_alone(
     assert before == {name: (folder / name).read_bytes() for name in files(folder)}
 
 
+WRITTEN = {"report.html", "table.csv", "record.json"} | {
+    f"figures/{name}.svg" for name in ("efficiency", "distance", "predictions", "chains")
+}
+"""What the job writes beside the draws."""
+
+
 def test_the_job_writes_every_file_and_no_other(finished: tuple[Path, str]) -> None:
     draws = {f"draws/width-{width}-{name}.nc" for width, name in RUNS}
-    assert files(finished[0]) == {"report.html", "table.csv", "record.json"} | draws
+    assert files(finished[0]) == WRITTEN | draws
 
 
 def test_the_table_has_one_row_per_run_by_width_and_target(finished: tuple[Path, str]) -> None:
@@ -203,7 +209,7 @@ def test_an_interrupt_leaves_the_finished_runs_and_a_true_record(
     assert main(words) == 0
     assert replay == IN_ORDER[2:]
     draws = {f"draws/width-7-{name}.nc" for _, name in replay}
-    assert files(tmp_path) == {"report.html", "table.csv", "record.json"} | draws
+    assert files(tmp_path) == WRITTEN | draws
     assert record_of(tmp_path)["status"] == "finished"
 
 
