@@ -165,14 +165,13 @@ def test_keep_chooses_what_is_stored(posterior, x_test):
     assert "predictions" not in run.children
 
 
-def test_interruption_loses_nothing_that_was_there(posterior, tmp_path):
+def test_an_interruption_reaches_the_caller(posterior):
     def interrupt(progress):
         if progress.phase == "sampling":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         sample(posterior, None, on_progress=interrupt)
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
