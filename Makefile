@@ -7,11 +7,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint con
 # seconds of silence end when a test does; two workers, one a core
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope
 
-.PHONY: help quickstart test test-slow check format bench clean
+.PHONY: help quickstart cifar10-nngp test test-slow check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: .venv/installed  ## Sample three widths under three targets; writes results/quickstart/report.html
 	$(BIN)/bnnsample widths --data digits --widths 64 256 1024 \
@@ -37,8 +37,12 @@ format: .venv/installed-dev  ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: .venv/installed  ## Measure what a gradient of each target costs, side by side
+cifar10-nngp: .venv/installed  ## Classify CIFAR-10 with infinitely wide networks; BNNSAMPLE_DATA is its folder
+	$(BIN)/python experiments/cifar10_nngp.py
+
+bench: .venv/installed  ## Measure what gradients of each target and infinite-width kernels cost
 	$(BIN)/python experiments/benchmarks/gradient_cost.py
+	$(BIN)/python experiments/benchmarks/kernels.py
 
 clean:  ## Remove the environment and what tools left behind; results stay
 	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis

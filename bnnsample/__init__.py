@@ -7,20 +7,50 @@ posterior looks like the prior; chains sample that; diagnostics say whether to b
 report shows it.
 """
 
+from bnnsample.checks import BadInput as BadInput
+from bnnsample.checks import NoKnownLimit as NoKnownLimit
+
 from bnnsample.datasets import Dataset as Dataset
 from bnnsample.datasets import load as load
+from bnnsample.datasets import load_cifar10 as load_cifar10
 
-from bnnsample.models.layers import Dense as Dense
-from bnnsample.models.layers import Activation as Activation
+from bnnsample.models.layers.dense import Dense as Dense
+from bnnsample.models.layers.conv import Conv as Conv
+from bnnsample.models.layers.activation import Activation as Activation
+from bnnsample.models.layers.pooling import AvgPool as AvgPool
+from bnnsample.models.layers.pooling import GlobalAvgPool as GlobalAvgPool
+from bnnsample.models.layers.pooling import Flatten as Flatten
+from bnnsample.models.layers.normalisation import LayerNorm as LayerNorm
+from bnnsample.models.layers.attention import SelfAttention as SelfAttention
+from bnnsample.models.layers.residual import Residual as Residual
+from bnnsample.models.layers.residual import Scale as Scale
+from bnnsample.models.layers.residual import Identity as Identity
+from bnnsample.models.layers.custom import Custom as Custom
+from bnnsample.models.layers.base import AbstractLayer as AbstractLayer
 from bnnsample.models.network import Network as Network
 from bnnsample.models.network import Parameters as Parameters
-from bnnsample.models.network import fcn as fcn
+from bnnsample.models.builders import fcn as fcn
+from bnnsample.models.builders import convnet as convnet
+from bnnsample.models.builders import resnet as resnet
+from bnnsample.models.builders import attention_classifier as attention_classifier
 from bnnsample.models.likelihoods import Gaussian as Gaussian
 from bnnsample.models.posterior import Posterior as Posterior
 
-from bnnsample.limits.nngp import nngp as nngp
-from bnnsample.limits.nngp import nngp_posterior as nngp_posterior
-from bnnsample.limits.nngp import GaussianProcess as GaussianProcess
+from bnnsample.limits.kernels import nngp as nngp
+from bnnsample.limits.kernels import ntk as ntk
+from bnnsample.limits.kernels import nngp_and_ntk as nngp_and_ntk
+from bnnsample.limits.stored import store_kernels as store_kernels
+from bnnsample.limits.empirical import empirical_nngp as empirical_nngp
+from bnnsample.limits.empirical import empirical_ntk as empirical_ntk
+from bnnsample.limits.monte_carlo import monte_carlo_kernel as monte_carlo_kernel
+from bnnsample.limits.monte_carlo import MonteCarloKernel as MonteCarloKernel
+from bnnsample.limits.gaussian_process import nngp_posterior as nngp_posterior
+from bnnsample.limits.gaussian_process import ntk_posterior as ntk_posterior
+from bnnsample.limits.gaussian_process import GaussianProcess as GaussianProcess
+from bnnsample.limits.dynamics import gradient_flow as gradient_flow
+from bnnsample.limits.dynamics import GradientFlow as GradientFlow
+from bnnsample.limits.hyperparameters import fit_hyperparameters as fit_hyperparameters
+from bnnsample.limits.hyperparameters import Fit as Fit
 
 from bnnsample.repriorisation.targets import standard as standard
 from bnnsample.repriorisation.targets import repriorised as repriorised

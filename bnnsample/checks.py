@@ -6,8 +6,10 @@ number to look at and pass; static structure is always checked.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,6 +20,25 @@ from jax.core import Tracer
 
 class BadInput(ValueError):
     """Bad input from outside, as opposed to an error of the library's own."""
+
+
+class NoKnownLimit(NotImplementedError):
+    """A layer, where it stands, has no closed infinite-width limit."""
+
+    def __init__(self, reason: str) -> None:
+        advice = "monte_carlo_kernel estimates the kernel of any network"
+        super().__init__(
+            reason if advice in reason else f"no known infinite-width limit: {reason}; {advice}."
+        )
+
+
+@contextlib.contextmanager
+def located(place: str) -> Iterator[None]:
+    """Put ``place`` before whatever error of ours the block raises."""
+    try:
+        yield
+    except (BadInput, NoKnownLimit) as error:
+        raise type(error)(f"{place}: {error}") from error
 
 
 def bad_input(subject: str, *, got: object, expected: str, probably: str) -> BadInput:
@@ -54,6 +75,12 @@ def check_scale(name: str, value: Any, *, zero_allowed: bool = False) -> None:
             expected=f"a finite number {'of at least 0' if zero_allowed else 'above 0'}",
             probably="a missing value, a logarithm or a typing error",
         )
+
+
+def as_scale(name: str, value: Any, *, zero_allowed: bool = False) -> Any:
+    """``value`` checked; a NumPy number, which would drag float32 to float64, as a Python one."""
+    check_scale(name, value, zero_allowed=zero_allowed)
+    return float(value) if isinstance(value, numbers.Real) else value
 
 
 def _as_number(value: Any) -> float | None:

@@ -2,20 +2,90 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+ATAN_NUMERATOR = (
+    -8.750608600031904122785e-1,
+    -1.615753718733365076637e1,
+    -7.500855792314704667340e1,
+    -1.228866684490136173410e2,
+    -6.485021904942025371773e1,
+)
+ATAN_DENOMINATOR = (
+    1.0,
+    2.485846490142306297962e1,
+    1.650270098316988542046e2,
+    4.328810604912902668951e2,
+    4.853903996359136964868e2,
+    1.945506571482613964425e2,
+)
 
+
+@jax.custom_jvp
 def safe_sqrt(x: Float[Array, ...]) -> Float[Array, ...]:
     """``sqrt(max(x, 0))`` with derivative 0 where ``x <= 0``.
 
     Kernels meet ``sqrt(v1 v2 - c^2)`` at coinciding inputs, where rounding makes the argument
     slightly negative and the derivative infinite; the limits that use it multiply that derivative
     by zero, so 0 is the right value there.
+
+    The sign of ``x`` is looked at once: a compiler may compute ``x`` anew, rounded differently, for
+    a second look, and the usual pair of ``where`` then returns the square root of its placeholder.
     """
+    return jnp.sqrt(jnp.maximum(x, 0))
+
+
+@safe_sqrt.defjvp
+def _safe_sqrt_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    root = safe_sqrt(primals[0])
+    return root, 0.5 * safe_reciprocal(root) * tangents[0]
+
+
+def safe_reciprocal(x: Float[Array, ...]) -> Float[Array, ...]:
+    """``1 / x``, and 0 with derivative 0 where ``x <= 0``."""
     positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+    return jnp.where(positive, 1 / jnp.where(positive, x, 1.0), 0.0)
+
+
+def horner(
+    coefficients: Sequence[Float[Array, ...] | float], x: Float[Array, ...]
+) -> Float[Array, ...]:
+    """The polynomial in ``x`` with these ``coefficients``, highest power first, as one kernel."""
+    total = coefficients[0] + jnp.zeros_like(x)
+    for coefficient in coefficients[1:]:
+        total = total * x + coefficient
+    return total
+
+
+@jax.custom_jvp
+def angle(opposite: Float[Array, ...], adjacent: Float[Array, ...]) -> Float[Array, ...]:
+    """``atan2(opposite, adjacent)``, and 0 with derivative 0 at the origin.
+
+    The rational approximation of Cephes (Moshier, ``atan.c``), a few multiplications that
+    vectorise, where XLA calls the C library once per element on a CPU. Absolute error 4e-16 in
+    float64, in the range [-pi, pi].
+    """
+    rise, run = jnp.abs(opposite), jnp.abs(adjacent)
+    low = jnp.minimum(rise, run)
+    high = jnp.maximum(jnp.maximum(rise, run), jnp.finfo(run.dtype).tiny)
+    big = low > 0.66 * high
+    t = jnp.where(big, low - high, low) * (1 / jnp.where(big, low + high, high))
+    z = t * t
+    arc = t + t * z * (horner(ATAN_NUMERATOR, z) / horner(ATAN_DENOMINATOR, z))
+    arc = jnp.where(big, jnp.pi / 4 + arc, arc)
+    arc = jnp.where(rise > run, jnp.pi / 2 - arc, arc)
+    arc = jnp.where(adjacent < 0, jnp.pi - arc, arc)
+    return jnp.where(opposite < 0, -arc, arc)
+
+
+@angle.defjvp
+def _angle_jvp(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (y, x), (dy, dx) = primals, tangents
+    return angle(y, x), (x * dy - y * dx) * safe_reciprocal(x**2 + y**2)
 
 
 def add_diagonal(
@@ -47,3 +117,21 @@ def solve_cholesky(factor: Float[Array, "n n"], rhs: Float[Array, "n k"]) -> Flo
 def half_log_det(factor: Float[Array, "n n"]) -> Float[Array, ""]:
     """``log |L| = log |L L'| / 2``."""
     return jnp.sum(jnp.log(jnp.diagonal(factor)))
+
+
+def eigh(matrix: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, "n n"]]:
+    """Eigenvalues of a symmetric matrix, ascending, and its eigenvectors as columns."""
+    vectors, values = jax.lax.linalg.eigh(matrix, symmetrize_input=False)
+    return values, vectors
+
+
+def eigen_root(
+    matrix: Float[Array, "n n"],
+) -> tuple[Float[Array, "n n"], Float[Array, ""]]:
+    """``R`` with ``R R' = matrix``, and the smallest eigenvalue of ``matrix``.
+
+    For covariances, singular ones too. What rounding leaves of eigenvalues below 0 counts as 0;
+    the smallest one says whether it was rounding.
+    """
+    values, vectors = eigh(matrix)
+    return vectors * safe_sqrt(values)[None, :], values[0]

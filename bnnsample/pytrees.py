@@ -8,7 +8,7 @@ bypass them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -27,13 +27,18 @@ def as_pytree[T](*leaves: str) -> Callable[[type[T]], type[T]]:
                 tuple(getattr(instance, name) for name in static),
             )
 
-        def unflatten(static_values: tuple[Any, ...], leaf_values: tuple[Any, ...]) -> T:
+        def unflatten(static_values: tuple[Any, ...], leaf_values: Iterable[Any]) -> T:
             instance = object.__new__(cls)
             for name, value in zip(leaves + static, (*leaf_values, *static_values), strict=True):
                 object.__setattr__(instance, name, value)
             return instance
 
-        jax.tree_util.register_pytree_node(cls, flatten, unflatten)
+        def flatten_with_keys(instance: T) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+            values, static_values = flatten(instance)
+            keys = map(jax.tree_util.GetAttrKey, leaves)
+            return tuple(zip(keys, values, strict=True)), static_values
+
+        jax.tree_util.register_pytree_with_keys(cls, flatten_with_keys, unflatten, flatten)
         return cls
 
     return register

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
 import bnnsample as bnn
+from bnnsample.models.kernel import Shape
 from bnnsample.repriorisation.targets import TARGETS
 from bnnsample.sampling.samplers import AbstractSampler
 
@@ -35,3 +39,285 @@ MAPPED_TARGETS = {name: target for name, target in TARGETS.items() if name != "s
 
 SHAPES = {"n < p": (5, 8), "n = p": (6, 6), "n > p": (9, 4)}
 """Points and readout features (n, p) on both sides of where the cheaper form changes."""
+
+
+class Limit(NamedTuple):
+    """A network of any width, for examples of ``input_shape``."""
+
+    network: Callable[[int], bnn.Network]
+    input_shape: Shape
+
+
+def _network(layers: Callable[[int], list[bnn.AbstractLayer]]) -> Callable[[int], bnn.Network]:
+    return lambda width: bnn.Network([*layers(width), bnn.Dense(2, 1.2, 0.3)])
+
+
+relu, erf, gelu = (bnn.Activation(name) for name in ("relu", "erf", "gelu"))
+
+LIMITS = {
+    "dense": Limit(
+        lambda w: bnn.Network(
+            [bnn.Dense(w, 1.4, 0.3), erf, bnn.Dense(w + 1, 1.2), relu, bnn.Dense(2, 0.8, 0.2)]
+        ),
+        (3,),
+    ),
+    "dense, no activation": Limit(_network(lambda w: [bnn.Dense(w, 1.3, 0.5)]), (3,)),
+    "dense, standard": Limit(
+        lambda w: bnn.Network(
+            [
+                bnn.Dense(w, 1.4, 0.3, "standard"),
+                gelu,
+                bnn.Dense(w + 1, 1.2, None, "standard"),
+                erf,
+                bnn.Dense(2, 0.8, 0.2, "standard"),
+            ]
+        ),
+        (3,),
+    ),
+    "dense, both parameterisations": Limit(
+        _network(lambda w: [bnn.Dense(w, 1.4, 0.3), relu, bnn.Dense(w, 1.1, 0.4, "standard"), erf]),
+        (3,),
+    ),
+    "tanh by expansion": Limit(
+        _network(lambda w: [bnn.Dense(w, 1.2, 0.4), bnn.Activation("tanh")]), (3,)
+    ),
+    "softplus by expansion": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, 2, padding="VALID", w_std=1.2),
+                bnn.Activation("softplus", degree=12),
+                bnn.GlobalAvgPool(),
+            ]
+        ),
+        (4, 2),
+    ),
+    "conv 1-d": Limit(
+        _network(lambda w: [bnn.Conv(w, 3, w_std=1.4, b_std=0.2), relu, bnn.Flatten()]), (5, 2)
+    ),
+    "conv 1-d, strided, VALID": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, 3, 2, "VALID", 1.4, 0.2),
+                erf,
+                bnn.Conv(w, 2, 1, "VALID", 1.2),
+                relu,
+                bnn.Flatten(),
+            ]
+        ),
+        (8, 2),
+    ),
+    "conv 1-d, CIRCULAR, pooled": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, 4, 2, "CIRCULAR", 1.4, 0.2),
+                relu,
+                bnn.Conv(w, 3, 1, "CIRCULAR", 1.4, 0.2),
+                erf,
+                bnn.GlobalAvgPool(),
+            ]
+        ),
+        (7, 2),
+    ),
+    "conv 2-d, strided": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, (3, 2), (2, 1), "SAME", 1.4, 0.2),
+                relu,
+                bnn.Conv(w, (1, 3), None, "VALID", 1.3),
+                gelu,
+                bnn.Flatten(),
+            ]
+        ),
+        (5, 4, 2),
+    ),
+    "conv 2-d, CIRCULAR, pooled": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, (2, 3), (1, 2), "CIRCULAR", 1.4, 0.2),
+                gelu,
+                bnn.GlobalAvgPool(),
+            ]
+        ),
+        (3, 4, 1),
+    ),
+    "conv, standard": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, 2, 1, "SAME", 1.4, 0.2, "standard"),
+                relu,
+                bnn.Conv(w + 1, 3, 2, "CIRCULAR", 1.2, None, "standard"),
+                erf,
+                bnn.GlobalAvgPool(),
+                bnn.Dense(w, 1.3, 0.2, "standard"),
+            ]
+        ),
+        (5, 2),
+    ),
+    "pooled between": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, (3, 2), w_std=1.4, b_std=0.2),
+                relu,
+                bnn.AvgPool((2, 1)),
+                bnn.Conv(w, (2, 2), w_std=1.3),
+                relu,
+                bnn.Flatten(),
+            ]
+        ),
+        (4, 3, 1),
+    ),
+    "overlapping pools with padding": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, 2, w_std=1.4, b_std=0.2),
+                relu,
+                bnn.AvgPool(3, 2, "SAME"),
+                bnn.Conv(w, 2, w_std=1.3),
+                erf,
+                bnn.AvgPool(2, 1, "CIRCULAR"),
+                bnn.Conv(w, 3, w_std=1.2),
+                bnn.AvgPool(2, 1),
+                relu,
+                bnn.Flatten(),
+            ]
+        ),
+        (6, 1),
+    ),
+    "layer norm": Limit(
+        _network(
+            lambda w: [
+                bnn.Dense(w, 1.4, 0.3),
+                bnn.LayerNorm(),
+                gelu,
+                bnn.Dense(w, 1.2, 0.2),
+                bnn.LayerNorm(),
+                erf,
+            ]
+        ),
+        (3,),
+    ),
+    "layer norm on images": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, (2, 2), w_std=1.4, b_std=0.3),
+                bnn.LayerNorm(),
+                relu,
+                bnn.Conv(w, (3, 1), w_std=1.4, b_std=0.3),
+                bnn.LayerNorm(),
+                gelu,
+                bnn.GlobalAvgPool(),
+            ]
+        ),
+        (3, 2, 2),
+    ),
+    "attention": Limit(
+        _network(
+            lambda w: [
+                bnn.SelfAttention(w, "softmax", 1.3, 1.1, 1.2, 0.9, 0.2),
+                relu,
+                bnn.GlobalAvgPool(),
+            ]
+        ),
+        (4, 3),
+    ),
+    "attention, no softmax": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, (1, 2), w_std=1.2, b_std=0.2),
+                relu,
+                bnn.SelfAttention(w, "identity", 0.9, 0.8, 1.2, 0.9),
+                bnn.Flatten(),
+            ]
+        ),
+        (2, 2, 2),
+    ),
+    "attention, independent positions": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, 1, w_std=1.2),
+                bnn.SelfAttention(w, position_std=0.8, b_std=0.1),
+                erf,
+                bnn.Flatten(),
+            ]
+        ),
+        (3, 2),
+    ),
+    "attention, smooth positions": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, (1, 1), w_std=1.2),
+                relu,
+                bnn.SelfAttention(w, position_std=0.8, position_length=1.5),
+                bnn.GlobalAvgPool(),
+            ]
+        ),
+        (2, 3, 2),
+    ),
+    "residual": Limit(
+        _network(
+            lambda w: [
+                bnn.Dense(w, 1.2, 0.3),
+                bnn.Residual([relu, bnn.Dense(w, 1.1)], bnn.Scale(0.7)),
+                bnn.Residual([bnn.Dense(w, 0.9), erf], [bnn.Dense(w, 0.8, 0.3)]),
+            ]
+        ),
+        (3,),
+    ),
+    "nested residuals": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, 2, w_std=1.2, b_std=0.2),
+                bnn.Residual(
+                    [
+                        relu,
+                        bnn.Conv(w + 1, 3, 2, w_std=1.2),
+                        bnn.Residual([erf, bnn.Conv(w + 1, 2, w_std=0.9)], bnn.Identity()),
+                        bnn.Scale(0.8),
+                    ],
+                    [bnn.Conv(w + 1, 1, 2, w_std=0.7, b_std=0.3)],
+                ),
+                relu,
+                bnn.GlobalAvgPool(),
+            ]
+        ),
+        (4, 2),
+    ),
+    "transformer": Limit(
+        _network(
+            lambda w: [
+                bnn.Conv(w, 1, w_std=1.2, b_std=0.2),
+                bnn.Residual([bnn.LayerNorm(), bnn.SelfAttention(w)]),
+                bnn.Residual([bnn.LayerNorm(), bnn.Conv(w, 1), relu, bnn.Conv(w, 1)]),
+                bnn.LayerNorm(),
+                bnn.GlobalAvgPool(),
+            ]
+        ),
+        (3, 2),
+    ),
+    "fixed first layers": Limit(
+        _network(
+            lambda w: [
+                bnn.AvgPool(2, 1),
+                bnn.LayerNorm(),
+                bnn.Residual([erf, bnn.Scale(0.5)]),
+                bnn.Flatten(),
+                bnn.Dense(w, 1.4, 0.2),
+                relu,
+            ]
+        ),
+        (4, 3),
+    ),
+    "no hidden parameters": Limit(
+        lambda w: bnn.Network([bnn.GlobalAvgPool(), relu, bnn.Dense(2, 1.4, 0.3)]), (4, 3)
+    ),
+    "fcn": Limit(lambda w: bnn.fcn(2, w, 2), (3,)),
+    "convnet": Limit(lambda w: bnn.convnet(2, w, 2), (3, 3, 2)),
+    "convnet, pooled": Limit(
+        lambda w: bnn.convnet(1, w, 2, "erf", pooling=True, filter_shape=(2,)), (4, 2)
+    ),
+    "resnet": Limit(lambda w: bnn.resnet(8, w, 2, "relu"), (4, 4, 1)),
+    "attention_classifier": Limit(
+        lambda w: bnn.attention_classifier(w, 2, patch=(2, 1), position_length=1.0), (4, 2, 1)
+    ),
+}
+"""Networks whose limits are closed: together every layer, option and builder."""

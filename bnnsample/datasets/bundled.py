@@ -62,7 +62,7 @@ type Standardise = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.
 
 def _digits() -> tuple[np.ndarray, np.ndarray, Standardise]:
     bundle: Any = sklearn.datasets.load_digits()
-    return bundle.data, np.eye(10)[bundle.target] - 0.1, _standardise_images
+    return bundle.data, np.eye(10)[bundle.target] - 0.1, standardise_images
 
 
 def _diabetes() -> tuple[np.ndarray, np.ndarray, Standardise]:
@@ -76,7 +76,8 @@ DATASETS: dict[str, Callable[[], tuple[np.ndarray, np.ndarray, Standardise]]] = 
 }
 
 
-def _standardise_images(x: np.ndarray, y: np.ndarray, train: int) -> tuple[np.ndarray, np.ndarray]:
+def standardise_images(x: np.ndarray, y: np.ndarray, train: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels by the mean and standard deviation of the first ``train`` images; targets as given."""
     return (x - x[:train].mean()) / x[:train].std(), y
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,9 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from bnnsample.checks import bad_input, check_count
-from bnnsample.models.kernel import Kernel, input_kernel
-from bnnsample.models.layers import AbstractLayer, Activation, Dense, Scale, Shape
+from bnnsample.checks import bad_input, located
+from bnnsample.models.kernel import Kernel, Needs, Shape, input_kernel
+from bnnsample.models.layers import serial
+from bnnsample.models.layers.base import AbstractLayer
+from bnnsample.models.layers.dense import Dense
+from bnnsample.pytrees import as_pytree
 
 
 class Parameters(NamedTuple):
@@ -26,25 +29,20 @@ class Parameters(NamedTuple):
     readout: Float[Array, "p o"]
 
 
+@as_pytree("layers")
 @dataclass(frozen=True)
 class Network:
     """``layers`` applied in turn; the last one must be ``Dense`` (Psi and W of theory section 1).
 
-    Static and hashable: parameters are passed to its methods, never stored.
+    Parameters are passed to its methods, never stored. As a pytree its leaves are the layers'
+    scales: what depends on a network can be compiled once for all scales and differentiated in
+    them. Shapes are those of a single example, without the batch axis.
     """
 
     layers: Sequence[AbstractLayer]
 
     def __post_init__(self) -> None:
-        layers = tuple(self.layers)
-        for index, layer in enumerate(layers):
-            if not isinstance(layer, AbstractLayer):
-                raise bad_input(
-                    f"Network layer {index}",
-                    got=repr(layer),
-                    expected="a layer such as Dense(512) or Activation('relu')",
-                    probably="a bare function, to be wrapped as Activation(function)",
-                )
+        layers = serial.as_layers("Network", self.layers)
         if not layers or not isinstance(layers[-1], Dense):
             raise bad_input(
                 "Network",
@@ -65,18 +63,16 @@ class Network:
         return readout
 
     def init(self, key: Key[Array, ""], input_shape: Shape, dtype: Any = None) -> Parameters:
-        """Parameters from the prior, for examples of ``input_shape`` (no batch axis).
+        """Parameters from the prior, for examples of ``input_shape``.
 
         ``dtype`` defaults to JAX's floating type: float64 where x64 is enabled.
         """
         dtype = jnp.result_type(float) if dtype is None else dtype
         hidden_key, readout_key = jax.random.split(key)
-        hidden, shape = [], input_shape
-        for index, layer in enumerate(self.hidden_layers):
-            hidden.append(layer.init(jax.random.fold_in(hidden_key, index), shape, dtype))
-            shape = layer.output_shape(shape)
-        readout_shape = self.readout_layer.readout_shape(shape)
-        return Parameters(tuple(hidden), jax.random.normal(readout_key, readout_shape, dtype))
+        shapes = serial.shapes(self.layers, input_shape)
+        hidden = serial.init(self.hidden_layers, hidden_key, input_shape, dtype)
+        readout_shape = self.readout_layer.readout_shape(shapes[-2])
+        return Parameters(hidden, jax.random.normal(readout_key, readout_shape, dtype))
 
     def parameter_shapes(self, input_shape: Shape, dtype: Any = None) -> Parameters:
         """The parameters' shapes as ``jax.ShapeDtypeStruct``; raises if the layers do not fit."""
@@ -84,38 +80,47 @@ class Network:
 
     def features(self, hidden: tuple[Any, ...], x: Float[Array, "n ..."]) -> Float[Array, "n p"]:
         """The scaled readout features ``Psi`` of a batch."""
-        for layer, params in zip(self.hidden_layers, hidden, strict=True):
-            x = layer.apply(params, x)
-        return self.readout_layer.readout_features(x)
+        return self.readout_layer.readout_features(serial.apply(self.hidden_layers, hidden, x))
 
     def apply(self, params: Parameters, x: Float[Array, "n ..."]) -> Float[Array, "n o"]:
         """The network's outputs ``f = Psi W`` for a batch."""
         return self.features(params.hidden, x) @ params.readout
 
-    def kernel(self, x1: Float[Array, "n1 d"], x2: Float[Array, "n2 d"]) -> Kernel:
-        """The NNGP kernel of one output, with its diagonals."""
-        kernel = input_kernel(x1, x2)
-        for layer in self.layers:
-            kernel = layer.kernel(kernel)
+    def kernel(
+        self, x1: Float[Array, ...], x2: Float[Array, ...], *, wants_ntk: bool = False
+    ) -> Kernel:
+        """The limit of one output for one pair of examples, of any supported architecture.
+
+        Layers without parameters that come first act on the inputs themselves.
+        """
+        fixed, empty = self.fixed_layers(x1.shape)
+        x1, x2 = (serial.apply(fixed, empty, x[None])[0] for x in (x1, x2))
+        layers = self.layers[len(fixed) :]
+        needs = serial.needs(layers, Needs())
+        kernel = input_kernel(x1, x2, needs[0], wants_ntk)
+        for index, layer in enumerate(layers):
+            with located(serial.place(len(fixed) + index, layer)):
+                kernel = layer.kernel(kernel).restricted(needs[index + 1])
         return kernel
 
+    def learning_rates(self, params: Parameters, input_shape: Shape) -> Parameters:
+        """How fast gradient flow moves each parameter; 1 but in standard parameterisation.
 
-def fcn(
-    depth: int,
-    width: int,
-    out: int,
-    activation: str | Callable[[Array], Array] = "gelu",
-    *,
-    w_std: Scale = 2**0.5,
-    b_std: Scale = 0.1,
-    w_std_out: Scale = 1.0,
-    b_std_out: Scale = 0.1,
-) -> Network:
-    """A fully connected network of ``depth`` hidden layers of ``width`` units and ``out`` outputs.
+        For the readout a column (p, 1), as the bias is its last row.
+        """
+        shape = serial.shapes(self.layers, input_shape)[-2]
+        readout = self.readout_layer.learning_rates({}, shape)
+        rows = [jnp.full((shape[0], 1), readout["weight"], params.readout.dtype)]
+        if "bias" in readout:
+            rows.append(jnp.full((1, 1), readout["bias"], params.readout.dtype))
+        hidden = serial.learning_rates(self.hidden_layers, params.hidden, input_shape)
+        return Parameters(hidden, jnp.concatenate(rows))
 
-    Scales are standard deviations in NTK parameterisation; the defaults are those of the
-    experiments in this repository.
-    """
-    check_count("fcn depth", depth)
-    hidden = [Dense(width, w_std, b_std), Activation(activation)] * depth
-    return Network([*hidden, Dense(out, w_std_out, b_std_out)])
+    def fixed_layers(self, input_shape: Shape) -> tuple[tuple[AbstractLayer, ...], tuple[Any, ...]]:
+        """The layers before the first one with parameters, and their trees without a leaf.
+
+        They act on the inputs themselves.
+        """
+        hidden = self.parameter_shapes(input_shape).hidden
+        count = next((i for i, own in enumerate(hidden) if jax.tree.leaves(own)), len(hidden))
+        return self.hidden_layers[:count], hidden[:count]

@@ -10,13 +10,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from bnnsample.checks import as_finite_array, bad_input
+from bnnsample.models.kernel import Shape
 from bnnsample.models.likelihoods import Gaussian
-from bnnsample.models.network import Network, Parameters, Shape
+from bnnsample.models.network import Network, Parameters
 from bnnsample.models.priors import NORMALISER, log_prior
 from bnnsample.pytrees import as_pytree
 
 
-@as_pytree("x", "y", "likelihood")
+@as_pytree("network", "x", "y", "likelihood")
 @dataclass(frozen=True, init=False, eq=False)
 class Posterior:
     """The distribution of a network's parameters given ``x`` (n, ...) and ``y`` (n, o).
@@ -95,12 +96,19 @@ def as_training_data(network: Network, x: object, y: object) -> tuple[Array, Arr
 
 def as_test_inputs(x_test: object, x: Float[Array, "n ..."]) -> Float[Array, "m ..."]:
     """``x_test`` (m, ...) as a finite array like the training inputs ``x``."""
-    array = as_finite_array("x_test", x_test)
+    return as_more_inputs("x_test", x_test, "the training inputs", x).astype(x.dtype)
+
+
+def as_more_inputs(
+    name: str, value: object, others: str, x: Float[Array, "n ..."]
+) -> Float[Array, "m ..."]:
+    """``value`` (m, ...) as a finite array of examples like ``x``, which errors call ``others``."""
+    array = as_finite_array(name, value)
     if array.shape[1:] != x.shape[1:]:
         raise bad_input(
-            "x_test",
-            got=f"points of shape {array.shape[1:]}",
-            expected=f"{x.shape[1:]} as in the training inputs",
+            name,
+            got=f"examples of shape {array.shape[1:]}",
+            expected=f"{x.shape[1:]} as in {others}",
             probably="another preprocessing, or a missing reshape",
         )
-    return array.astype(x.dtype)
+    return array

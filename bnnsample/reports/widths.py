@@ -14,8 +14,8 @@ from xarray import DataTree
 
 from bnnsample.datasets import load
 from bnnsample.files import write_whole
+from bnnsample.models.builders import fcn
 from bnnsample.models.likelihoods import Gaussian
-from bnnsample.models.network import fcn
 from bnnsample.models.posterior import Posterior, as_test_inputs
 from bnnsample.reports.folder import check_folder, write_record, write_table
 from bnnsample.reports.page import Picture, render_page

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from xarray import DataTree
 
-from bnnsample.limits.nngp import nngp_posterior
+from bnnsample.limits.gaussian_process import nngp_posterior
 from bnnsample.models.posterior import Posterior
 from bnnsample.repriorisation.targets import AbstractTarget
 from bnnsample.sampling.samplers import AbstractSampler

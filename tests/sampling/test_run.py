@@ -184,7 +184,7 @@ def test_an_interruption_reaches_the_caller(posterior):
         ({"sampler": bnn.HMC}, "sampler.*without parentheses"),
         ({"keep": "parameters"}, "keep: got .*a string instead of a tuple"),
         ({"x_test": np.full((M, D), np.nan)}, "x_test: got 12 values that are NaN"),
-        ({"x_test": np.ones((M, D + 1))}, r"x_test: got points of shape \(4,\)"),
+        ({"x_test": np.ones((M, D + 1))}, r"x_test: got examples of shape \(4,\)"),
     ],
 )
 def test_bad_arguments_are_refused_before_compilation(posterior, x_test, changes, expected):

@@ -1,0 +1,135 @@
+"""The NNGP and tangent kernels of a network: matrices of what its layers do to pairs of inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from bnnsample.checks import as_finite_array, bad_input
+from bnnsample.limits.plan import Plan, memory_budget, plan_tiles
+from bnnsample.limits.tiles import Kind, computed_tiles, diagonals, traced_matrices
+from bnnsample.models.network import Network
+from bnnsample.models.posterior import as_more_inputs
+
+
+class Kernels(NamedTuple):
+    """Both kernels of a network for the same inputs."""
+
+    nngp: Float[Array, "n1 n2"]
+    ntk: Float[Array, "n1 n2"]
+
+
+def nngp(
+    network: Network,
+    x1: ArrayLike,
+    x2: ArrayLike | None = None,
+    *,
+    diagonal: bool = False,
+    memory: int | None = None,
+) -> Float[Array, "n1 n2"]:
+    """Prior covariance of one output at infinite width (Lee et al. 2018, 1711.00165).
+
+    For inputs ``x1`` (n1, ...) and ``x2`` (n2, ...), which defaults to ``x1``; then the result is
+    symmetric and half of it is computed. Outputs are independent and share it. With ``diagonal``
+    the variances (n1,) alone. Differentiable in the inputs and in the network's scales.
+
+    ``memory`` is how many bytes may be used beside the inputs, the result among them; by default
+    half of what the device has free. Tiles are spread over all local devices.
+
+    Raises ``ValueError`` for inputs that do not fit and too little memory, ``NoKnownLimit`` for
+    networks that have no closed limit.
+    """
+    return compute(network, x1, x2, ("nngp",), diagonal=diagonal, memory=memory)[0]
+
+
+def ntk(
+    network: Network,
+    x1: ArrayLike,
+    x2: ArrayLike | None = None,
+    *,
+    diagonal: bool = False,
+    memory: int | None = None,
+) -> Float[Array, "n1 n2"]:
+    """Neural tangent kernel of one output at infinite width (Jacot et al. 2018, 1806.07572).
+
+    The limit of ``J(x1) J(x2)'`` over all parameters. Arguments, shapes and errors as ``nngp``.
+    """
+    return compute(network, x1, x2, ("ntk",), diagonal=diagonal, memory=memory)[0]
+
+
+def nngp_and_ntk(
+    network: Network,
+    x1: ArrayLike,
+    x2: ArrayLike | None = None,
+    *,
+    diagonal: bool = False,
+    memory: int | None = None,
+) -> Kernels:
+    """Both kernels, sharing the work. Arguments, shapes and errors as ``nngp``."""
+    return Kernels(*compute(network, x1, x2, ("nngp", "ntk"), diagonal=diagonal, memory=memory))
+
+
+def compute(
+    network: Network,
+    x1: ArrayLike,
+    x2: ArrayLike | None,
+    kinds: tuple[Kind, ...],
+    *,
+    diagonal: bool = False,
+    memory: int | None = None,
+) -> tuple[Array, ...]:
+    """The kernels of the given ``kinds``."""
+    first, second = as_input_pair(network, x1, x2)
+    budget = memory_budget(memory)
+    if diagonal:
+        if second is not None:
+            raise bad_input(
+                "diagonal",
+                got="x1 and x2",
+                expected="x1 alone, whose variances are returned",
+                probably="the full matrix is wanted: leave diagonal out",
+            )
+        return diagonals(network, first, kinds)
+    plan = _plan(network, first, second, kinds, budget)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((network, first, second))):
+        return traced_matrices(network, first, second, plan, kinds)
+    results = [np.empty(plan.shape, first.dtype) for _ in kinds]
+    for tile in computed_tiles(network, first, second, plan, kinds, plan.starts):
+        tile.write(results)
+    return tuple(jnp.asarray(result) for result in results)
+
+
+def as_input_pair(network: Network, x1: object, x2: object) -> tuple[Array, Array | None]:
+    """Inputs that fit ``network``, of one floating type, the wider of the two."""
+    first = as_finite_array("x1", x1)
+    network.parameter_shapes(first.shape[1:])
+    if x2 is None:
+        return first, None
+    second = as_more_inputs("x2", x2, "x1", first)
+    dtype = jnp.promote_types(first.dtype, second.dtype)
+    return first.astype(dtype), second.astype(dtype)
+
+
+def _plan(
+    network: Network, x1: Array, x2: Array | None, kinds: Sequence[Kind], budget: int
+) -> Plan:
+    shape = (len(x1), len(x1 if x2 is None else x2))
+    # once where tiles are put together, once as a JAX array
+    result_bytes = 2 * len(kinds) * shape[0] * shape[1] * x1.dtype.itemsize
+    return plan_tiles(
+        network,
+        x1.shape[1:],
+        shape,
+        x1.dtype.itemsize,
+        symmetric=x2 is None,
+        memory=budget,
+        result_bytes=result_bytes,
+        kinds=len(kinds),
+    )

@@ -1,0 +1,47 @@
+"""A layer made of functions: what Flax, Equinox or one's own code computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from bnnsample.checks import NoKnownLimit
+from bnnsample.models.kernel import Kernel, Shape
+from bnnsample.models.layers.base import AbstractLayer, Params
+from bnnsample.pytrees import as_pytree
+
+
+@as_pytree()
+@dataclass(frozen=True)
+class Custom(AbstractLayer):
+    """``apply(params, x)`` on a batch (n, ...), with ``params`` from ``init(key, input_shape)``.
+
+    Its limit is not known; ``monte_carlo_kernel`` averages over what ``init`` draws. To be sampled,
+    ``init`` must draw from N(0, 1), all scales being in ``apply``, as for every layer. For a Flax
+    module: ``Custom(lambda key, shape: module.init(key, jnp.zeros((1, *shape))), module.apply)``.
+    """
+
+    init_function: Callable[[Array, Shape], Params]
+    apply_function: Callable[[Params, Array], Array]
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        dtype = jnp.result_type(float)
+        batch = jax.ShapeDtypeStruct((1, *input_shape), dtype)
+        params = jax.eval_shape(lambda: self.init(jax.random.key(0), input_shape, dtype))
+        return jax.eval_shape(self.apply_function, params, batch).shape[1:]
+
+    def init(self, key: Key[Array, ""], input_shape: Shape, dtype: Any) -> Params:
+        return jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, dtype), self.init_function(key, input_shape)
+        )
+
+    def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
+        return self.apply_function(params, x)
+
+    def kernel(self, kernel: Kernel) -> Kernel:
+        raise NoKnownLimit("a layer made of functions")

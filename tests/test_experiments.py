@@ -1,0 +1,67 @@
+"""Every experiment and benchmark runs, with tiny sizes, by the command that its README names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+FILES = sorted(str(p.relative_to(EXPERIMENTS)) for p in EXPERIMENTS.rglob("*.py"))
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    arrays = {}
+    for part, size in (("train", 30), ("test", 20)):
+        arrays[f"x_{part}"] = rng.integers(256, size=(size, 32, 32, 3), dtype=np.uint8)
+        arrays[f"y_{part}"] = rng.integers(10, size=size, dtype=np.uint8)
+    np.savez(tmp_path / "cifar10_subset.npz", **arrays)
+    return tmp_path
+
+
+ARGUMENTS = {
+    "cifar10_nngp.py": ["--train", "30", "--test", "20", "--out", "results"],
+}
+
+
+def run(name: str, data: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, EXPERIMENTS / name, "--smoke", *ARGUMENTS.get(name, [])],
+        capture_output=True,
+        text=True,
+        cwd=data,
+        env={**os.environ, "BNNSAMPLE_DATA": str(data)},
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_runs(name: str, data: Path) -> None:
+    done = run(name, data)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_cifar10_goes_on_from_the_kernels_it_stored(data: Path) -> None:
+    first = run("cifar10_nngp.py", data)
+    stores = sorted((data / "results").glob("*/*.zarr"))
+    assert len(stores) == 4
+    written = {path: path.stat().st_mtime_ns for path in (data / "results").rglob("c/*/*")}
+    assert written
+    again = run("cifar10_nngp.py", data)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    accuracy = [line.split("|")[2] for line in first.stdout.splitlines() if "onv" in line]
+    assert accuracy == [line.split("|")[2] for line in again.stdout.splitlines() if "onv" in line]
+
+
+def test_cifar10_without_its_data_is_refused_in_one_line(tmp_path: Path) -> None:
+    done = run("cifar10_nngp.py", tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: CIFAR-10 folder: got")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,62 @@
+"""The guarded primitives: values as the library functions', derivatives finite everywhere."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from bnnsample.numerics import angle, horner, safe_reciprocal, safe_sqrt
+from tests.conftest import X64
+
+EPSILON = float(np.finfo(np.float64 if X64 else np.float32).eps)
+
+
+@pytest.fixture
+def plane(rng) -> np.ndarray:
+    """Points of the plane in all directions, near the axes and diagonals too, at many radii."""
+    spread = rng.standard_normal((2, 2000)) * 10.0 ** rng.uniform(-6, 6, (2, 2000))
+    axes = np.array([(1, 0), (0, 1), (-1, 0), (0, -1), (1, 1), (-1, 1), (-3, -3), (2, -2)]).T
+    return np.concatenate([spread, rng.standard_normal((2, 2000)), axes], axis=1)
+
+
+def test_angle_is_atan2_to_rounding(plane):
+    y, x = (np.asarray(jnp.asarray(a), np.float64) for a in plane)
+    got = np.asarray(jax.jit(angle)(*map(jnp.asarray, plane)), np.float64)
+    np.testing.assert_allclose(got, np.arctan2(y, x), rtol=4 * EPSILON, atol=0)
+
+
+def test_angle_is_exact_on_the_axes_and_zero_at_the_origin():
+    y, x = jnp.array([0.0, 2.0, -2.0, 0.0, 0.0]), jnp.array([0.0, 0.0, 0.0, 3.0, -3.0])
+    expected = jnp.array([0.0, np.pi / 2, -np.pi / 2, 0.0, np.pi])
+    np.testing.assert_array_equal(angle(y, x), expected)
+
+
+def test_derivatives_of_angle_are_those_of_atan2(rng):
+    y, x = (jnp.asarray(a) for a in rng.standard_normal((2, 50)))
+    for derivative in (jax.grad, lambda f, argnums: jax.jacfwd(jax.grad(f, argnums), argnums)):
+        got, expected = (
+            jnp.asarray(jax.jit(jax.vmap(derivative(f, argnums=(0, 1))))(y, x))
+            for f in (angle, jnp.arctan2)
+        )
+        np.testing.assert_allclose(got, expected, rtol=1e3 * EPSILON, atol=1e3 * EPSILON)
+
+
+def test_derivatives_of_angle_vanish_at_the_origin():
+    origin = (jnp.asarray(0.0), jnp.asarray(0.0))
+    assert jnp.asarray(jax.grad(angle, (0, 1))(*origin)).tolist() == [0, 0]
+    assert np.isfinite(jnp.asarray(jax.jit(jax.hessian(angle, (0, 1)))(*origin))).all()
+
+
+@pytest.mark.parametrize("guarded", [safe_sqrt, safe_reciprocal])
+def test_guarded_functions_and_their_derivatives_are_zero_up_to_zero(guarded):
+    for x in (jnp.asarray(0.0), jnp.asarray(-1.0)):
+        assert guarded(x) == 0
+        assert jax.grad(guarded)(x) == 0
+    assert guarded(jnp.asarray(4.0)) == (2.0 if guarded is safe_sqrt else 0.25)
+
+
+def test_horner_starts_at_the_highest_power():
+    x = jnp.array([0.0, 1.0, 2.0])
+    np.testing.assert_array_equal(horner((3.0, 0.0, -1.0), x), 3 * x**2 - 1)
