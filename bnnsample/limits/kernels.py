@@ -22,8 +22,8 @@ from bnnsample.models.posterior import as_more_inputs
 class Kernels(NamedTuple):
     """Both kernels of a network for the same inputs."""
 
-    nngp: Float[Array, "n1 n2"]
-    ntk: Float[Array, "n1 n2"]
+    nngp: Float[Array, "n1 ..."]
+    ntk: Float[Array, "n1 ..."]
 
 
 def nngp(
@@ -33,7 +33,7 @@ def nngp(
     *,
     diagonal: bool = False,
     memory: int | None = None,
-) -> Float[Array, "n1 n2"]:
+) -> Float[Array, "n1 ..."]:
     """Prior covariance of one output at infinite width (Lee et al. 2018, 1711.00165).
 
     For inputs ``x1`` (n1, ...) and ``x2`` (n2, ...), which defaults to ``x1``; then the result is
@@ -56,7 +56,7 @@ def ntk(
     *,
     diagonal: bool = False,
     memory: int | None = None,
-) -> Float[Array, "n1 n2"]:
+) -> Float[Array, "n1 ..."]:
     """Neural tangent kernel of one output at infinite width (Jacot et al. 2018, 1806.07572).
 
     The limit of ``J(x1) J(x2)'`` over all parameters. Arguments, shapes and errors as ``nngp``.
@@ -113,7 +113,7 @@ def as_input_pair(network: Network, x1: object, x2: object) -> tuple[Array, Arra
     if x2 is None:
         return first, None
     second = as_more_inputs("x2", x2, "x1", first)
-    dtype = jnp.promote_types(first.dtype, second.dtype)
+    dtype = np.promote_types(first.dtype, second.dtype)
     return first.astype(dtype), second.astype(dtype)
 
 

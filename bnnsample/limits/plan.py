@@ -30,10 +30,10 @@ ENTRIES_PER_TILE_ELSEWHERE = 2**24
 ENTRIES_PER_BUNDLE = 2**24
 """Entries between two looks at the clock: below a second on two cores."""
 
-ARRAYS_PER_TILE = 20
+ARRAYS_PER_TILE = 8
 """Covariance arrays per kernel that a tile holds at once, as compiled for a CPU.
 
-From 3 (attention) and 7 (fully connected) to 19 (ResNet); a test holds it as a bound.
+Measured: 2 to 7; a test holds it as a bound.
 """
 
 

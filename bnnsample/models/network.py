@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from bnnsample.checks import bad_input, located
+from bnnsample.checks import bad_input
 from bnnsample.models.kernel import Kernel, Needs, Shape, input_kernel
 from bnnsample.models.layers import serial
 from bnnsample.models.layers.base import AbstractLayer
@@ -98,10 +98,7 @@ class Network:
         layers = self.layers[len(fixed) :]
         needs = serial.needs(layers, Needs())
         kernel = input_kernel(x1, x2, needs[0], wants_ntk)
-        for index, layer in enumerate(layers):
-            with located(serial.place(len(fixed) + index, layer)):
-                kernel = layer.kernel(kernel).restricted(needs[index + 1])
-        return kernel
+        return serial.kernel(layers, kernel, needs[1:], first=len(fixed))
 
     def learning_rates(self, params: Parameters, input_shape: Shape) -> Parameters:
         """How fast gradient flow moves each parameter; 1 but in standard parameterisation.

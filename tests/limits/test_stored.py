@@ -118,8 +118,7 @@ KILLED = """
     jax.config.update("jax_enable_x64", sys.argv[2] == "64")
     import bnnsample as bnn
     from bnnsample.limits import stored
-    plan.ENTRIES_PER_TILE[jax.default_backend()] = 9
-    plan.ENTRIES_PER_BUNDLE = 18
+    stored.LARGEST_SIDE = 3
     def on_progress(done, total):
         print(done, flush=True)
         if done == 5:

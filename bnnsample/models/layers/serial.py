@@ -70,11 +70,24 @@ def needs(layers: Sequence[AbstractLayer], output: Needs) -> list[Needs]:
     return found[::-1]
 
 
-def kernel(layers: Sequence[AbstractLayer], state: Kernel) -> Kernel:
-    """The chain's action on a kernel."""
+def kernel(
+    layers: Sequence[AbstractLayer],
+    state: Kernel,
+    needs: Sequence[Needs] | None = None,
+    *,
+    first: int = 0,
+) -> Kernel:
+    """The chain's action on a kernel, cut down after each layer to what is needed then.
+
+    Errors count layers from ``first``. The barrier keeps a compiler from working ahead on the
+    variances of all layers, which would hold arrays of every layer at once.
+    """
     for index, layer in enumerate(layers):
-        with located(place(index, layer)):
+        with located(place(first + index, layer)):
             state = layer.kernel(state)
+        if needs is not None:
+            state = state.restricted(needs[index])
+        state = jax.lax.optimization_barrier(state)
     return state
 
 
