@@ -124,7 +124,7 @@ LIMITS = {
                 bnn.Conv(w, (3, 2), (2, 1), "SAME", 1.4, 0.2),
                 relu,
                 bnn.Conv(w, (1, 3), None, "VALID", 1.3),
-                gelu,
+                erf,
                 bnn.Flatten(),
             ]
         ),
@@ -175,9 +175,6 @@ LIMITS = {
                 bnn.Conv(w, 2, w_std=1.3),
                 erf,
                 bnn.AvgPool(2, 1, "CIRCULAR"),
-                bnn.Conv(w, 3, w_std=1.2),
-                bnn.AvgPool(2, 1),
-                relu,
                 bnn.Flatten(),
             ]
         ),
@@ -202,9 +199,9 @@ LIMITS = {
                 bnn.Conv(w, (2, 2), w_std=1.4, b_std=0.3),
                 bnn.LayerNorm(),
                 relu,
-                bnn.Conv(w, (3, 1), w_std=1.4, b_std=0.3),
+                bnn.AvgPool((2, 1), 1),
+                bnn.Conv(w, (1, 2), w_std=1.4, b_std=0.3),
                 bnn.LayerNorm(),
-                gelu,
                 bnn.GlobalAvgPool(),
             ]
         ),
@@ -311,7 +308,7 @@ LIMITS = {
         lambda w: bnn.Network([bnn.GlobalAvgPool(), relu, bnn.Dense(2, 1.4, 0.3)]), (4, 3)
     ),
     "fcn": Limit(lambda w: bnn.fcn(2, w, 2), (3,)),
-    "convnet": Limit(lambda w: bnn.convnet(2, w, 2), (3, 3, 2)),
+    "convnet": Limit(lambda w: bnn.convnet(1, w, 2), (3, 3, 2)),
     "convnet, pooled": Limit(
         lambda w: bnn.convnet(1, w, 2, "erf", pooling=True, filter_shape=(2,)), (4, 2)
     ),

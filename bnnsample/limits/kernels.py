@@ -40,8 +40,8 @@ def nngp(
     symmetric and half of it is computed. Outputs are independent and share it. With ``diagonal``
     the variances (n1,) alone. Differentiable in the inputs and in the network's scales.
 
-    ``memory`` is how many bytes may be used beside the inputs, the result among them; by default
-    half of what the device has free. Tiles are spread over all local devices.
+    ``memory`` is how many bytes may be used beside the inputs given, the result among them; by
+    default half of what the device has free. Tiles are spread over all local devices.
 
     Raises ``ValueError`` for inputs that do not fit and too little memory, ``NoKnownLimit`` for
     networks that have no closed limit.
@@ -103,7 +103,8 @@ def compute(
     results = [np.empty(plan.shape, first.dtype) for _ in kinds]
     for tile in computed_tiles(network, first, second, plan, kinds, plan.starts):
         tile.write(results)
-    return tuple(jnp.asarray(result) for result in results)
+    # one at a time, each let go before the next is copied
+    return tuple(jnp.asarray(results.pop(0)) for _ in kinds)
 
 
 def as_input_pair(network: Network, x1: object, x2: object) -> tuple[Array, Array | None]:
@@ -121,8 +122,9 @@ def _plan(
     network: Network, x1: Array, x2: Array | None, kinds: Sequence[Kind], budget: int
 ) -> Plan:
     shape = (len(x1), len(x1 if x2 is None else x2))
-    # once where tiles are put together, once as a JAX array
-    result_bytes = 2 * len(kinds) * shape[0] * shape[1] * x1.dtype.itemsize
+    # results exist where tiles are put together and as JAX arrays, inputs as checked and on devices
+    results = 2 * len(kinds) * shape[0] * shape[1] * x1.dtype.itemsize
+    copies = 2 * (x1.nbytes + (0 if x2 is None else x2.nbytes))
     return plan_tiles(
         network,
         x1.shape[1:],
@@ -130,6 +132,6 @@ def _plan(
         x1.dtype.itemsize,
         symmetric=x2 is None,
         memory=budget,
-        result_bytes=result_bytes,
+        held_bytes=results + copies,
         kinds=len(kinds),
     )

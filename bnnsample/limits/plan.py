@@ -27,14 +27,17 @@ calls (experiments/README.md).
 ENTRIES_PER_TILE_ELSEWHERE = 2**24
 """For accelerators, which want large arrays; not tuned."""
 
-ENTRIES_PER_BUNDLE = 2**24
-"""Entries between two looks at the clock: below a second on two cores."""
+ENTRIES_PER_BUNDLE = 2**23
+"""Entries of a compiled call: below half a second on two cores, and little memory handed over."""
 
 ARRAYS_PER_TILE = 8
 """Covariance arrays per kernel that a tile holds at once, as compiled for a CPU.
 
 Measured: 2 to 7; a test holds it as a bound.
 """
+
+ALLOCATED = 0.95
+"""Share of the memory that is planned for; allocators keep some of what is returned to them."""
 
 
 @dataclass(frozen=True)
@@ -69,26 +72,28 @@ def plan_tiles(
     *,
     symmetric: bool,
     memory: int,
-    result_bytes: int,
+    held_bytes: int,
     kinds: int,
 ) -> Plan:
     """The tiles that compute ``kinds`` kernels of ``shape`` within ``memory`` bytes.
 
-    ``result_bytes`` of them are taken by the result. Raises ``ValueError`` if not one pair fits.
+    ``held_bytes`` of them are taken by results and copies of inputs. Raises ``ValueError`` if not
+    one pair fits.
     """
     entries, heaviest = entries_per_pair(network, input_shape)
     # devices that share the host's memory share the budget; what a bundle returns exists twice,
     # on the device and handed over
     sharing = len(jax.local_devices()) if jax.default_backend() == "cpu" else 1
-    affordable = (memory - result_bytes) // (itemsize * kinds * sharing)
+    affordable = (int(ALLOCATED * memory) - held_bytes) // (itemsize * kinds * sharing)
     per_pair = ARRAYS_PER_TILE * entries
     pairs_affordable = affordable // (per_pair + 2)
     if pairs_affordable < 1:
+        least = held_bytes + itemsize * kinds * sharing * (per_pair + 2)
         raise bad_input(
             "memory",
-            got=f"{memory} bytes, {result_bytes} of them for the result",
-            expected=f"at least {result_bytes + itemsize * kinds * sharing * (per_pair + 2)}: "
-            f"one pair of examples has {entries} entries before {heaviest}",
+            got=f"{memory} bytes, {held_bytes} of them for the result and copies of the inputs",
+            expected=f"at least {math.ceil(least / ALLOCATED)}: one pair of examples has "
+            f"{entries} entries before {heaviest}",
             probably="a larger memory budget, store_kernels for a result on disk, or pooling "
             "replaced by Flatten",
         )

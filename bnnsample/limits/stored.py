@@ -61,6 +61,13 @@ def store_kernels(
             expected="concrete inputs and scales",
             probably="a call inside jit or grad, where nothing can be written to disk",
         )
+    if isinstance(kinds, str) or not kinds or not {*kinds} <= {"nngp", "ntk"}:
+        raise bad_input(
+            "store_kernels kinds",
+            got=repr(kinds),
+            expected="('nngp',), ('ntk',) or both",
+            probably="a typing error",
+        )
     budget = memory_budget(memory)
     blocks = _blocks(network, first, second, len(kinds), budget)
     group = zarr.open_group(Path(path), mode="a")

@@ -13,7 +13,7 @@ import bnnsample as bnn
 from bnnsample.limits.empirical import cheapest_method
 from tests.conftest import X64
 from tests.quick import quickly
-from tests.zoo import LIMITS
+from tests.zoo import LIMITS, relu
 
 METHODS = ("jacobian", "vector", "structured")
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-11} if X64 else {"rtol": 2e-3, "atol": 2e-4}
@@ -88,7 +88,7 @@ def compare(name, methods, outputs):
         np.testing.assert_allclose(kernel, own, **TOLERANCE)
 
 
-@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("name", sorted({*LIMITS} - {"resnet", *VARIED}))
 def test_structured_derivatives_are_jacobians(name):
     compare(name, ["structured"], ["mean"])
 
@@ -107,9 +107,12 @@ def test_all_methods_are_jacobians_for_every_network(name):
 @pytest.mark.parametrize("method", METHODS)
 def test_one_set_of_inputs_is_compared_with_itself(method):
     network, params, x, _ = setting("dense")
-    own, cross = quickly(
-        lambda p, x: tuple(bnn.empirical_ntk(network, p, *xs, method=method) for xs in ([x], [x, x]))
-    )(params, x)
+
+    @quickly
+    def kernels(p, x):
+        return [bnn.empirical_ntk(network, p, *inputs, method=method) for inputs in ([x], [x, x])]
+
+    own, cross = kernels(params, x)
     np.testing.assert_allclose(own, cross, **TOLERANCE)
     np.testing.assert_allclose(own, own.T, **TOLERANCE)
     assert np.linalg.eigvalsh(np.asarray(own, float))[0] > -1e-4
@@ -135,20 +138,22 @@ def test_many_positions_are_contracted_by_the_jacobian_of_the_layer(monkeypatch)
         np.testing.assert_allclose(products, jacobians, **TOLERANCE)
 
 
+ONE_BY_ONE = bnn.Network([bnn.Conv(2, 1), relu, bnn.Conv(2, 1), bnn.GlobalAvgPool(), bnn.Dense(1)])
+
+
 @pytest.mark.parametrize(
-    ("network", "input_shape", "n1", "n2", "mean", "expected"),
+    ("network", "input_shape", "n", "mean", "expected"),
     [
-        # fewer examples than the width of any layer: inner products instead of parameters
-        (bnn.fcn(3, 512, 1), (512,), 20, 20, True, "structured"),
-        # many outputs, all pairs of them, and few parameters
-        (bnn.fcn(1, 2, 50), (2,), 50, 50, False, "vector"),
-        # one pixel a filter, many positions: the Jacobian is smaller than what makes it
-        (bnn.convnet(2, 2, 1, filter_shape=(1, 1), pooling=True), (32, 32, 1), 100, 100, True, None),
+        # inner products of wide layers instead of sums over their weights
+        (bnn.fcn(3, 512, 1), (512,), 20, True, "structured"),
+        # as few weights as inner products: nothing to gain from all Jacobians of one point
+        (bnn.fcn(2, 2, 50), (2,), 50, False, "vector"),
+        # the structured method takes a layer's Jacobian where that is smaller, so is never beaten
+        (ONE_BY_ONE, (100, 1), 100, True, "structured"),
     ],
 )
-def test_the_cheapest_method_depends_on_shapes(network, input_shape, n1, n2, mean, expected):
-    found = cheapest_method(network, input_shape, n1, n2, mean=mean)
-    assert found == expected if expected else found in ("jacobian", "structured")
+def test_the_cheapest_method_depends_on_shapes(network, input_shape, n, mean, expected):
+    assert cheapest_method(network, input_shape, n, n, mean=mean) == expected
 
 
 def test_auto_takes_the_cheapest(monkeypatch):

@@ -99,7 +99,7 @@ def test_little_memory_means_small_tiles_and_the_same_numbers(rng, tolerance):
     sizes = [
         plan.plan_tiles(
             FLAT, (3,), (9, 9), x.itemsize, symmetric=True, memory=memory,
-            result_bytes=81 * x.itemsize, kinds=1,
+            held_bytes=81 * x.itemsize, kinds=1,
         ).rows
         for memory in (3000, 10**9)
     ]  # fmt: skip

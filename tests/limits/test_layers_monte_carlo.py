@@ -4,8 +4,8 @@ A finite network's kernel is off its limit by O(1 / width), and its mean over dr
 standard error. Two fixed linear functionals of the matrix are compared, its mean and a random
 contrast of its entries, which are too correlated to be compared one by one.
 
-What the suite runs allows ``BIAS / width`` besides 4 standard errors; the slow tests measure that
-bias by doubling the width.
+What the suite runs allows ``BIAS / width`` besides 4 standard errors; the slow tests cancel that
+bias by doubling the width. Right kernels pass all 58 comparisons with probability above 0.99.
 """
 
 from __future__ import annotations
@@ -23,12 +23,15 @@ from tests.quick import quickly
 from tests.zoo import LIMITS, Limit
 
 KINDS = ("nngp", "ntk")
-REPLICATES, DRAWS, WIDTH = 32, 2, 256
+REPLICATES, DRAWS = 96, 2
+WIDTHS = dict.fromkeys(LIMITS, 128) | {"resnet": 32}  # whose channels double twice
 N = 3
 
 
 def inputs(limit: Limit) -> jax.Array:
-    return jnp.asarray(np.random.default_rng(4).standard_normal((N, *limit.input_shape)))
+    """In float32, whose convolutions are fast on a CPU; its rounding is nothing to these errors."""
+    x = np.random.default_rng(4).standard_normal((N, *limit.input_shape))
+    return jnp.asarray(x.astype(np.float32))
 
 
 def functionals(kernel: jax.Array) -> jax.Array:
@@ -46,7 +49,7 @@ def relative_deviations(
     expected: jax.Array,
     kind: str,
     *,
-    width: int = WIDTH,
+    width: int,
     replicates: int = REPLICATES,
     draws: int = DRAWS,
     seed: int = 11,
@@ -77,25 +80,26 @@ def excess(deviations: np.ndarray, bias: float) -> float:
     return float(scipy.stats.norm.isf(scipy.stats.t.sf(t, count - 1)).max())
 
 
-# 60 comparisons of 2 functionals: all within 4 standard errors with probability above 0.99
-BIAS = 2.0
-"""Largest relative bias times width that is allowed; those measured are below 1.8, see below."""
+BIAS = {name: 2.0 for name in LIMITS} | {"attention, no softmax": 20.0}
+"""Largest relative bias times width that is allowed besides the error of 4 standard errors.
 
-SLOW_TO_COMPILE = {("resnet", "ntk")}
+Measured with 512 draws at width 64: up to 1.9 (attention), a cubic form of the weights 17.
+"""
+
+# the oracle has a residual network of this kind
+FAST = [pytest.param(name, marks=pytest.mark.slow if name == "resnet" else ()) for name in LIMITS]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", LIMITS)
-def test_closed_kernels_lie_within_four_standard_errors(name, kind, request):
-    if (name, kind) in SLOW_TO_COMPILE:
-        pytest.skip("takes half a minute to compile: a slow test has it")
+@pytest.mark.parametrize("name", FAST)
+def test_closed_kernels_lie_within_four_standard_errors(name, kind):
+    width = WIDTHS[name]
+    expected = closed(LIMITS[name], kind, width)
+    deviations = relative_deviations(LIMITS[name], expected, kind, width=width)
     if name == "no hidden parameters":
-        expected = closed(LIMITS[name], kind, WIDTH)
-        kernel = bnn.monte_carlo_kernel(LIMITS[name].network(WIDTH), draws=2, kind=kind)
-        np.testing.assert_allclose(kernel(inputs(LIMITS[name])), expected, rtol=1e-5)
-        return
-    expected = closed(LIMITS[name], kind, WIDTH)
-    assert excess(relative_deviations(LIMITS[name], expected, kind), BIAS / WIDTH) < 4
+        assert np.max(np.abs(deviations)) < 1e-5
+    else:
+        assert excess(deviations, BIAS[name] / width) < 4
 
 
 def layers_with(limit: Limit, width: int, **changes) -> bnn.Network:
@@ -114,7 +118,7 @@ WRONG = {
     "VALID for SAME": ("nested residuals", {"padding": lambda padding: "VALID"}),
     "SAME for CIRCULAR": ("conv 1-d, CIRCULAR, pooled", {"padding": lambda padding: "SAME"}),
     "another parameterisation": ("dense, standard", {"parameterisation": lambda _: "ntk"}),
-    "no positions": ("attention, smooth positions", {"position_std": lambda _: None}),
+    "no positions": ("attention, independent positions", {"position_std": lambda _: None}),
 }
 
 
@@ -123,8 +127,10 @@ def test_the_comparison_fails_for_another_network(wrong):
     name, changes = WRONG[wrong]
     limit = Limit(lambda width: layers_with(LIMITS[name], width, **changes), (1,))
     limit = limit._replace(input_shape=LIMITS[name].input_shape)
-    expected = closed(limit, "ntk", WIDTH)
-    assert excess(relative_deviations(LIMITS[name], expected, "ntk"), BIAS / WIDTH) > 4
+    width = WIDTHS[name]
+    expected = closed(limit, "ntk", width)
+    deviations = relative_deviations(LIMITS[name], expected, "ntk", width=width)
+    assert excess(deviations, BIAS[name] / width) > 4
 
 
 @pytest.mark.slow
@@ -132,7 +138,7 @@ def test_the_comparison_fails_for_another_network(wrong):
 @pytest.mark.parametrize("name", sorted(set(LIMITS) - {"no hidden parameters"}))
 def test_bias_falls_with_width(name, kind):
     """Doubling the width, ``2 d(2 w) - d(w)`` has a bias of O(1 / width^2) and no allowance."""
-    limit, width = LIMITS[name], 128
+    limit, width = LIMITS[name], 64 if name == "resnet" else 128
     once, twice = (
         relative_deviations(
             limit,
@@ -146,4 +152,4 @@ def test_bias_falls_with_width(name, kind):
         for wide in (width, 2 * width)
     )
     assert excess(2 * twice - once, 0.0) < 4
-    assert excess(once, BIAS / width) < 4
+    assert excess(once, BIAS[name] / width) < 4

@@ -128,7 +128,7 @@ def test_it_serves_as_the_kernel_of_a_gaussian_process(x, rng):
 
 def test_a_flax_module_is_a_layer(x):
     linen = pytest.importorskip("flax.linen")
-    module = linen.Dense(3)
+    module = linen.Dense(3, param_dtype=x.dtype)
     layer = bnn.Custom(lambda key, shape: module.init(key, jnp.zeros((1, *shape))), module.apply)
     kernel = bnn.monte_carlo_kernel(bnn.Network([layer, bnn.Dense(1)]), draws=3)
     assert kernel(x).shape == (5, 5)
@@ -187,7 +187,7 @@ def test_networks_without_a_closed_limit_are_refused_with_advice(message, x):
 
 @pytest.mark.parametrize("message", UNLIMITED)
 def test_they_have_a_monte_carlo_kernel(message, x):
-    kernel = quickly(bnn.monte_carlo_kernel(UNLIMITED[message], draws=2))(x)
+    kernel = quickly(lambda x: bnn.monte_carlo_kernel(UNLIMITED[message], draws=2)(x))(x)
     assert np.isfinite(kernel).all()
 
 

@@ -23,6 +23,7 @@ WATCHED = {
     "fcn": (bnn.fcn(2, 4, 1, "erf"), (3,), 700),
     "convnet": (bnn.convnet(2, 4, 1), (6, 6, 1), 120),
     "convnet, pooled": (bnn.convnet(1, 4, 1, pooling=True), (5, 5, 1), 30),
+    "deep": (bnn.convnet(6, 4, 1, "gelu", pooling=True), (6, 6, 1), 20),
     "pooled between": (LIMITS["overlapping pools with padding"].network(4), (12, 1), 60),
     "attention": (LIMITS["attention"].network(4), (12, 2), 60),
 }
@@ -37,7 +38,7 @@ def plan_for(network, input_shape, shape, memory, *, symmetric, kinds=1) -> Plan
         ITEMSIZE,
         symmetric=symmetric,
         memory=memory,
-        result_bytes=0,
+        held_bytes=0,
         kinds=kinds,
     )
 

@@ -62,7 +62,8 @@ def test_networks_survive_the_round_trip_as_pytrees(name):
     assert structure.unflatten(leaves) == network
     assert hash(structure.unflatten(leaves)) == hash(network)
     assert all(isinstance(leaf, float) for leaf in leaves)
-    assert structure != jax.tree.structure(LIMITS[name].network(4)) or name == "no hidden parameters"
+    wider = jax.tree.structure(LIMITS[name].network(4))
+    assert structure != wider or name == "no hidden parameters"
 
 
 def gathered(size, window, stride, padding):
@@ -81,16 +82,12 @@ def gathered(size, window, stride, padding):
 
 def windows(x, window, strides, padding):
     """x (n, *sizes, c) as (n, *outputs, *window, c), one entry at a time."""
-    places = [
-        gathered(*axis, padding) for axis in zip(x.shape[1:-1], window, strides, strict=True)
-    ]
+    places = [gathered(*axis, padding) for axis in zip(x.shape[1:-1], window, strides, strict=True)]
     sizes = tuple(len(place) for place in places)
     found = np.zeros((len(x), *sizes, *window, x.shape[-1]))
     for outputs in itertools.product(*map(range, sizes)):
         for offsets in itertools.product(*map(range, window)):
-            at = tuple(
-                place[o][k] for place, o, k in zip(places, outputs, offsets, strict=True)
-            )
+            at = tuple(place[o][k] for place, o, k in zip(places, outputs, offsets, strict=True))
             if min(at) >= 0:
                 found[(slice(None), *outputs, *offsets)] = x[(slice(None), *at)]
     return found
@@ -150,7 +147,8 @@ def test_windows_and_strides_default_to_single_steps_and_to_the_window():
     assert bnn.Conv(2, 3).strides == (1,)
     assert bnn.Conv(2, [3, 2]).strides == (1, 1)
     assert bnn.AvgPool((3, 2)).strides == (3, 2)
-    assert bnn.Conv(2, [3]) == bnn.Conv(2, (3,), 1)
+    assert bnn.Conv(2, [3]) == bnn.Conv(2, np.int64(3), 1)
+    assert bnn.Conv(2, (3, 3), 2).strides == (2, 2)
 
 
 @pytest.mark.parametrize("scores", ["softmax", "identity"])
@@ -195,8 +193,9 @@ def test_residual_blocks_add_their_chains(rng):
     weights = [leaf.ravel() for leaf in jax.tree.leaves(params)]
     values = np.concatenate(weights)
     assert len(np.unique(values)) == len(values)
-    doubled = bnn.Residual(bnn.Scale(1.5))
-    np.testing.assert_allclose(doubled.apply(doubled.init(None, (3,), None), x), 2.5 * x)
+    more = bnn.Residual(bnn.Scale(1.5))
+    params = more.init(jax.random.key(0), (3,), None)
+    np.testing.assert_allclose(more.apply(params, x), 2.5 * x, **TOLERANCE)
 
 
 @pytest.mark.parametrize("b_std", [None, 0, 0.0, np.float32(0.0)])
@@ -234,7 +233,7 @@ def test_outputs_are_differentiable_in_scales_and_compiled_once_for_all(rng):
             for s in (step, -step)
         )
         np.testing.assert_allclose(slope, (up - down) / (2 * step), rtol=2e-2, atol=1e-3)
-    assert len(traces) == 2  # one for the gradient, one for the value
+    assert len(traces) == 1
 
 
 def wide_residual(*branch, shortcut=()):
@@ -295,7 +294,7 @@ def test_inputs_that_do_not_fit_are_refused_by_layer(network, input_shape, expec
         (lambda: bnn.Conv(2, (3, 3, 3)), "Conv filter_shape: got .*one or two whole numbers"),
         (lambda: bnn.Conv(2, 3.0), "Conv filter_shape: got 3.0"),
         (lambda: bnn.Conv(2, None), "Conv filter_shape: got None"),
-        (lambda: bnn.Conv(2, (3, 3), 2), "Conv strides: got 2; expected 2 whole numbers"),
+        (lambda: bnn.Conv(2, (3, 3), (2,)), "Conv strides: got .2,.; expected 2 whole numbers"),
         (lambda: bnn.Conv(2, 3, -1), "Conv strides: got -1"),
         (lambda: bnn.Conv(2, 3, padding="same"), "Conv padding: got 'same'; expected one of SAME"),
         (lambda: bnn.Conv(2, 3, w_std=-1.0), "Conv w_std: got -1.0"),
@@ -303,7 +302,7 @@ def test_inputs_that_do_not_fit_are_refused_by_layer(network, input_shape, expec
         (lambda: bnn.Conv(2, 3, parameterisation="mup"), "Conv parameterisation: got 'mup'"),
         (lambda: bnn.Dense(2, parameterisation="NTK"), "Dense parameterisation: got 'NTK'"),
         (lambda: bnn.AvgPool(0), "AvgPool window: got 0"),
-        (lambda: bnn.AvgPool((2, 2), 1), "AvgPool strides: got 1; expected 2"),
+        (lambda: bnn.AvgPool(2, (2, 2)), "AvgPool strides: got .2, 2.; expected 1"),
         (lambda: bnn.AvgPool(2, padding="ZERO"), "AvgPool padding: got 'ZERO'"),
         (lambda: bnn.Scale(0.0), "Scale factor: got 0.0"),
         (lambda: bnn.Scale("2"), "Scale factor: got '2'"),
@@ -313,8 +312,8 @@ def test_inputs_that_do_not_fit_are_refused_by_layer(network, input_shape, expec
         (lambda: bnn.SelfAttention(2, position_std=1.0, position_length=0), "position_length: got"),
         (lambda: bnn.Residual([jnp.tanh]), r"Residual branch layer 0.*Activation\(function\)"),
         (lambda: bnn.Residual(bnn.Dense(2), [3]), "Residual shortcut layer 0: got 3"),
-        (lambda: bnn.Residual(jnp.tanh), r"Residual branch.*a layer such as"),
-        (lambda: bnn.Network(jnp.tanh), r"Network.*a layer such as"),
+        (lambda: bnn.Residual(jnp.tanh), r"Residual branch layer 0.*a bare function"),
+        (lambda: bnn.Network(jnp.tanh), r"Network layer 0.*a bare function"),
         (lambda: bnn.resnet(9, 4, 1), "resnet depth: got 9; expected 6 k"),
         (lambda: bnn.resnet(2, 4, 1), "resnet depth: got 2; expected 6 k"),
         (lambda: bnn.convnet(0, 4, 1), "convnet depth: got 0"),

@@ -24,11 +24,10 @@ def test_apply_is_the_layers_in_turn(network, rng):
     hidden = x
     for layer, layer_params in zip(network.hidden_layers, params.hidden, strict=True):
         hidden = layer.apply(layer_params, hidden)
-    weight, bias = params.readout, jnp.zeros(network.readout_layer.width)
+    readout = {"weight": params.readout}
     if network.readout_layer.has_bias:
-        weight, bias = params.readout[:-1], params.readout[-1]
-    layer = bnn.Dense(network.readout_layer.width, network.readout_layer.w_std, 1.0)
-    expected = layer.apply({"weight": weight, "bias": network.readout_layer.b_std * bias}, hidden)
+        readout = {"weight": params.readout[:-1], "bias": params.readout[-1]}
+    expected = network.readout_layer.apply(readout, hidden)
     np.testing.assert_allclose(network.apply(params, x), expected, rtol=1e-5, atol=1e-5)
 
 
@@ -76,7 +75,7 @@ def test_bad_structure_is_refused_at_construction(build, expected):
 
 
 def test_inputs_that_are_not_flat_are_refused():
-    with pytest.raises(ValueError, match=r"shape \(4, 4\).*flat.*reshape"):
+    with pytest.raises(ValueError, match=r"layer 0 \(Dense\).*shape \(4, 4\).*flat.*Flatten"):
         bnn.fcn(1, 3, 2).parameter_shapes((4, 4))
 
 

@@ -16,7 +16,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from bnnsample.models.duals.dual import Covariance, Dual, DualValue, unshared
+from bnnsample.models.duals.dual import Covariance, Dual, DualValue
 from bnnsample.numerics import angle, safe_reciprocal, safe_sqrt
 
 
@@ -29,9 +29,11 @@ def leaky_relu_dual(negative_slope: float) -> Dual:
     linear, kinked = ((1 + negative_slope) / 2) ** 2, ((1 - negative_slope) / 2) ** 2
 
     def dual(cov: Covariance, var1: Covariance, var2: Covariance) -> DualValue:
+        # kept in memory, where it is needed twice, instead of computed twice
+        signs = jax.lax.optimization_barrier(_sign_product(cov, var1, var2))
         return DualValue(
-            linear * cov + kinked * _absolute_product(cov, var1, var2),
-            linear + kinked * _sign_product(*unshared(cov, var1, var2)),
+            linear * cov + kinked * _absolute_product(cov, var1, var2, signs),
+            linear + kinked * signs,
         )
 
     return dual
@@ -59,23 +61,24 @@ def _sign_product(cov: Covariance, var1: Covariance, var2: Covariance) -> Covari
 
 
 @jax.custom_jvp
-def _absolute_product(cov: Covariance, var1: Covariance, var2: Covariance) -> Covariance:
-    """``E[|u| |v|]``, with a derivative that does not differentiate ``area``.
+def _absolute_product(
+    cov: Covariance, var1: Covariance, var2: Covariance, signs: Covariance
+) -> Covariance:
+    """``E[|u| |v|]`` from ``signs = E[sign(u) sign(v)]``.
 
     The infinite derivatives of area and angle at coinciding inputs cancel. What remains is
 
         ``d/dcov = E[sign(u) sign(v)]``, ``d/dvar1 = area / (pi var1)``, and so for ``var2``.
     """
-    area = _area(cov, var1, var2)
-    return 2 / jnp.pi * (area + cov * angle(cov, area))
+    return 2 / jnp.pi * _area(cov, var1, var2) + cov * signs
 
 
 @_absolute_product.defjvp
 def _absolute_product_jvp(
     primals: tuple[Covariance, ...], tangents: tuple[Covariance, ...]
 ) -> tuple[Covariance, Covariance]:
-    cov, var1, var2 = primals
-    d_cov, d_var1, d_var2 = tangents
+    cov, var1, var2, signs = primals
+    d_cov, d_var1, d_var2, _ = tangents
     growth = d_var1 * safe_reciprocal(var1) + d_var2 * safe_reciprocal(var2)
-    d_value = _sign_product(*primals) * d_cov + _area(*primals) / jnp.pi * growth
-    return _absolute_product(cov, var1, var2), d_value
+    d_value = signs * d_cov + _area(cov, var1, var2) / jnp.pi * growth
+    return _absolute_product(*primals), d_value

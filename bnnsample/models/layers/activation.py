@@ -72,7 +72,7 @@ class Activation(AbstractLayer):
             dual(cov, *beside(variance, variance, cov)).value
             for cov, variance in ((kernel.cov1, variance1), (kernel.cov2, variance2))
         )
-        return dataclasses.replace(
+        mapped = dataclasses.replace(
             kernel,
             nngp=value,
             ntk=None if kernel.ntk is None else kernel.ntk * slope,
@@ -80,6 +80,8 @@ class Activation(AbstractLayer):
             cov2=cov2,
             gaussian=False,
         )
+        # or a compiler works ahead on the variances of all layers and holds the arrays of each
+        return jax.lax.optimization_barrier(mapped)
 
     def needs(self, output: Needs) -> Needs:
         return output.union(Needs(output.cross, Positions.EACH))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ from bnnsample.models.layers.base import AbstractLayer, Params
 
 def as_layers(owner: str, layers: Any) -> tuple[AbstractLayer, ...]:
     """``layers`` as a tuple; raises where one of them is not a layer."""
-    layers = (layers,) if isinstance(layers, AbstractLayer) else tuple(layers)
+    layers = tuple(layers) if isinstance(layers, Iterable) else (layers,)
     for index, layer in enumerate(layers):
         if not isinstance(layer, AbstractLayer):
             raise bad_input(
@@ -79,15 +79,13 @@ def kernel(
 ) -> Kernel:
     """The chain's action on a kernel, cut down after each layer to what is needed then.
 
-    Errors count layers from ``first``. The barrier keeps a compiler from working ahead on the
-    variances of all layers, which would hold arrays of every layer at once.
+    Errors count layers from ``first``.
     """
     for index, layer in enumerate(layers):
         with located(place(first + index, layer)):
             state = layer.kernel(state)
         if needs is not None:
             state = state.restricted(needs[index])
-        state = jax.lax.optimization_barrier(state)
     return state
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import jax
@@ -22,7 +23,9 @@ def as_window(name: str, value: Sequence[int] | int, *, dimensions: int | None =
 
     One number serves all ``dimensions`` where these are known.
     """
-    sizes = (value,) * (dimensions or 1) if isinstance(value, int) else tuple(value)
+    if isinstance(value, numbers.Integral):
+        value = (int(value),) * (dimensions or 1)
+    sizes = tuple(value) if isinstance(value, Iterable) else ()
     if len(sizes) not in (1, 2) or (dimensions is not None and len(sizes) != dimensions):
         expected = f"{dimensions}" if dimensions is not None else "one or two"
         raise bad_input(
