@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 import jax
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bnnsample as bnn
-from bnnsample.limits.plan import ARRAYS_PER_TILE, Plan, entries_per_pair, plan_tiles
+from bnnsample.limits.plan import ALLOCATED, ARRAYS_PER_TILE, Plan, entries_per_pair, plan_tiles
 from bnnsample.limits.tiles import Tile, _bundle
 from tests.zoo import LIMITS
 
@@ -45,7 +46,7 @@ def plan_for(network, input_shape, shape, memory, *, symmetric, kinds=1) -> Plan
 
 def memory_for(pairs: int, kinds: int) -> int:
     """Bytes for tiles of so many pairs of flat examples: covariances, and what a call returns."""
-    return ITEMSIZE * kinds * (ARRAYS_PER_TILE + 2) * pairs
+    return math.ceil(ITEMSIZE * kinds * (ARRAYS_PER_TILE + 2) * pairs / ALLOCATED)
 
 
 def visits(plan: Plan) -> np.ndarray:
@@ -145,6 +146,6 @@ def test_too_little_memory_is_refused_by_layer():
 
 def test_memory_for_less_than_the_result_is_refused():
     x = np.ones((100, 2))
-    result = 2 * 100**2 * ITEMSIZE
-    with pytest.raises(ValueError, match=f"got {result} bytes, {result} of them for the result"):
-        bnn.nngp(bnn.fcn(1, 2, 1), x, memory=result)
+    held = 2 * (100**2 + x.size) * ITEMSIZE
+    with pytest.raises(ValueError, match=f"got {held} bytes, {held} of them for the result"):
+        bnn.nngp(bnn.fcn(1, 2, 1), x, memory=held)
