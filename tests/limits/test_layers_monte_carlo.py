@@ -23,7 +23,7 @@ from tests.quick import quickly
 from tests.zoo import LIMITS, Limit
 
 KINDS = ("nngp", "ntk")
-REPLICATES, DRAWS = 96, 2
+REPLICATES, DRAWS = 48, 2
 WIDTHS = dict.fromkeys(LIMITS, 128) | {"resnet": 32}  # whose channels double twice
 N = 3
 
@@ -114,9 +114,9 @@ def layers_with(limit: Limit, width: int, **changes) -> bnn.Network:
 
 WRONG = {
     "weights 5 % too wide": ("dense", {"w_std": lambda w_std: 1.05 * w_std}),
-    "a bias left out": ("conv, standard", {"b_std": lambda b_std: None}),
-    "VALID for SAME": ("nested residuals", {"padding": lambda padding: "VALID"}),
-    "SAME for CIRCULAR": ("conv 1-d, CIRCULAR, pooled", {"padding": lambda padding: "SAME"}),
+    "a bias left out": ("dense, no activation", {"b_std": lambda b_std: None}),
+    "VALID for SAME": ("conv 1-d", {"padding": lambda padding: "VALID"}),
+    "SAME for CIRCULAR": ("conv 2-d, CIRCULAR, pooled", {"padding": lambda padding: "SAME"}),
     "another parameterisation": ("dense, standard", {"parameterisation": lambda _: "ntk"}),
     "no positions": ("attention, independent positions", {"position_std": lambda _: None}),
 }
