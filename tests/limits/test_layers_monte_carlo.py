@@ -118,7 +118,7 @@ WRONG = {
     "VALID for SAME": ("conv 1-d", {"padding": lambda padding: "VALID"}),
     "SAME for CIRCULAR": ("conv 2-d, CIRCULAR, pooled", {"padding": lambda padding: "SAME"}),
     "another parameterisation": ("dense, standard", {"parameterisation": lambda _: "ntk"}),
-    "no positions": ("attention, independent positions", {"position_std": lambda _: None}),
+    "scores without softmax": ("attention", {"scores": lambda _: "identity"}),
 }
 
 

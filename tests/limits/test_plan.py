@@ -137,7 +137,8 @@ def test_too_little_memory_is_refused_by_layer():
     expected = "memory: got 999 bytes, 0 of them.*81 entries before layer 0 .Conv.*shape .3, 3, 1."
     with pytest.raises(ValueError, match=expected) as raised:
         plan_for(CONV, (3, 3, 1), (2, 2), 999, symmetric=True)
-    needed = int(re.search(r"at least (\d+)", str(raised.value))[1])
+    (found,) = re.findall(r"at least (\d+)", str(raised.value))
+    needed = int(found)
     with pytest.raises(ValueError, match=f"at least {needed}"):
         plan_for(CONV, (3, 3, 1), (2, 2), needed - 1, symmetric=True)
     plan = plan_for(CONV, (3, 3, 1), (2, 2), needed, symmetric=True)
