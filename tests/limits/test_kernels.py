@@ -364,7 +364,7 @@ def test_one_program_serves_all_scales_and_inputs_of_a_shape(rng):
         traces.append(x.shape)
         return x / (1 + jnp.abs(x))
 
-    activation = bnn.Activation(counted)
+    activation = bnn.Activation(counted, degree=3)
 
     def kernels(w_std, b_std):
         network = bnn.Network([bnn.Dense(3, w_std, b_std), activation, bnn.Dense(1, w_std)])
