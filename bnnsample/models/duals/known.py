@@ -48,7 +48,7 @@ class Elementwise:
 
 
 @functools.lru_cache
-def _bind(function: Callable[..., Array], **parameters: float) -> Function:
+def _bind(function: Callable[..., Array], **parameters: float | int) -> Function:
     """``function`` with these parameters: the same object each time, so that layers are equal."""
     return functools.partial(function, **parameters)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +21,7 @@ from bnnsample.models.layers.base import (
 from bnnsample.models.layers.dense import as_bias_scale
 from bnnsample.models.layers.windows import (
     Padding,
+    Sizes,
     amounts,
     as_window,
     check_padding,
@@ -46,8 +46,8 @@ class Conv(AbstractLayer):
     """
 
     channels: int
-    filter_shape: Sequence[int]
-    strides: Sequence[int] | int | None = None
+    filter_shape: Sizes
+    strides: Sizes | None = None
     padding: Padding = "SAME"
     w_std: Std = 1.0
     b_std: Std | None = None
@@ -73,13 +73,13 @@ class Conv(AbstractLayer):
 
     def fan_in(self, input_shape: Shape) -> int:
         """Number of weights that a unit sums over."""
-        return math.prod(self.filter_shape) * input_shape[-1]
+        return math.prod(self._geometry[0]) * input_shape[-1]
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (*output_positions("Conv", input_shape, *self._geometry), self.channels)
 
     def init(self, key: Key[Array, ""], input_shape: Shape, dtype: Any) -> dict[str, Array]:
-        weight_shape = (*self.filter_shape, input_shape[-1], self.channels)
+        weight_shape = (*self._geometry[0], input_shape[-1], self.channels)
         return affine_init(key, weight_shape, self.b_std is not None, dtype)
 
     def apply(self, params: dict[str, Array], x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
@@ -88,7 +88,7 @@ class Conv(AbstractLayer):
             params["weight"],
             self._geometry[1],
             "VALID",
-            dimension_numbers=DIMENSION_NUMBERS[len(self.filter_shape)],
+            dimension_numbers=DIMENSION_NUMBERS[len(self._geometry[0])],
         )
         out = out * (self.w_std / self.fan_in(x.shape[1:]) ** 0.5)
         if self.b_std is None:
@@ -118,7 +118,7 @@ class Conv(AbstractLayer):
             self._geometry[0],
             self._geometry[1],
             "VALID",
-            dimension_numbers=DIMENSION_NUMBERS[len(self.filter_shape)],
+            dimension_numbers=DIMENSION_NUMBERS[len(self._geometry[0])],
         )
 
     def _padded(self, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ from bnnsample.models.kernel import Kernel, Needs, Positions, Shape, each, numbe
 from bnnsample.models.layers.base import AbstractLayer
 from bnnsample.models.layers.windows import (
     Padding,
+    Sizes,
     amounts,
     as_window,
     check_padding,
@@ -40,8 +40,8 @@ class AvgPool(AbstractLayer):
     ``padding`` VALID, SAME (zeros, which count in the mean) or CIRCULAR.
     """
 
-    window: Sequence[int]
-    strides: Sequence[int] | int | None = None
+    window: Sizes
+    strides: Sizes | None = None
     padding: Padding = "VALID"
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Literal, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -15,10 +15,11 @@ from bnnsample.checks import bad_input, check_count
 from bnnsample.models.kernel import Covariance, Shape, has_pairs
 
 type Padding = Literal["SAME", "VALID", "CIRCULAR"]
+type Sizes = Sequence[int] | SupportsIndex  # one per spatial dimension, or one for all
 PADDINGS = ("SAME", "VALID", "CIRCULAR")
 
 
-def as_window(name: str, value: Sequence[int] | int, *, dimensions: int | None = None) -> Shape:
+def as_window(name: str, value: Sizes, *, dimensions: int | None = None) -> Shape:
     """``value`` as one size per spatial dimension, of which there are one or two.
 
     One number serves all ``dimensions`` where these are known.
