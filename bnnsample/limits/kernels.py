@@ -14,7 +14,15 @@ from jaxtyping import Array, Float
 
 from bnnsample.checks import as_finite_array, bad_input
 from bnnsample.limits.plan import Plan, memory_budget, plan_tiles
-from bnnsample.limits.tiles import Kind, computed_tiles, diagonals, traced_matrices
+from bnnsample.limits.tiles import (
+    Kind,
+    computed_tiles,
+    diagonals,
+    stacked_tiles,
+    with_tiles,
+    with_tiles_in_place,
+)
+from bnnsample.models.layers import serial
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import as_more_inputs
 
@@ -98,19 +106,21 @@ def compute(
             )
         return diagonals(network, first, kinds)
     plan = _plan(network, first, second, kinds, budget)
+    results = tuple(jnp.zeros(plan.shape, first.dtype) for _ in kinds)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((network, first, second))):
-        return traced_matrices(network, first, second, plan, kinds)
-    results = [np.empty(plan.shape, first.dtype) for _ in kinds]
-    for tile in computed_tiles(network, first, second, plan, kinds, plan.starts):
-        tile.write(results)
-    # one at a time, each let go before the next is copied
-    return tuple(jnp.asarray(results.pop(0)) for _ in kinds)
+        tile = (plan.rows, plan.columns)
+        stacks = stacked_tiles(network, first, second, plan.starts, tile, kinds)
+        return with_tiles(results, stacks, plan.starts, plan.symmetric)
+    for starts, stacks in computed_tiles(network, first, second, plan, kinds):
+        results = with_tiles_in_place(results, stacks, starts, plan.symmetric)
+        jax.block_until_ready(results)
+    return results
 
 
 def as_input_pair(network: Network, x1: object, x2: object) -> tuple[Array, Array | None]:
     """Inputs that fit ``network``, of one floating type, the wider of the two."""
     first = as_finite_array("x1", x1)
-    network.parameter_shapes(first.shape[1:])
+    serial.shapes(network.layers, first.shape[1:])
     if x2 is None:
         return first, None
     second = as_more_inputs("x2", x2, "x1", first)
@@ -122,8 +132,8 @@ def _plan(
     network: Network, x1: Array, x2: Array | None, kinds: Sequence[Kind], budget: int
 ) -> Plan:
     shape = (len(x1), len(x1 if x2 is None else x2))
-    # results exist where tiles are put together and as JAX arrays, inputs as checked and on devices
-    results = 2 * len(kinds) * shape[0] * shape[1] * x1.dtype.itemsize
+    results = len(kinds) * shape[0] * shape[1] * x1.dtype.itemsize
+    # as checked and on devices
     copies = 2 * (x1.nbytes + (0 if x2 is None else x2.nbytes))
     return plan_tiles(
         network,

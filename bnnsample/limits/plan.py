@@ -51,6 +51,14 @@ class Plan:
     bundle: int
 
     @property
+    def bundles(self) -> list[np.ndarray]:
+        """The starts in equal parts; the last one is repeated so that one program serves all."""
+        starts = self.starts
+        surplus = np.repeat(starts[-1:], -len(starts) % self.bundle, axis=0)
+        full = np.concatenate([starts, surplus])
+        return [full[i : i + self.bundle] for i in range(0, len(full), self.bundle)]
+
+    @property
     def starts(self) -> np.ndarray:
         """First row and column of each tile, shape (tiles, 2)."""
         n1, n2 = self.shape

@@ -19,7 +19,7 @@ from jaxtyping import Array
 from bnnsample.checks import bad_input
 from bnnsample.limits.kernels import as_input_pair, compute
 from bnnsample.limits.plan import Plan, entries_per_pair, even_part, memory_budget
-from bnnsample.limits.tiles import Kind, Tile, whole_tiles
+from bnnsample.limits.tiles import Kind
 from bnnsample.models.network import Network
 
 type OnProgress = Callable[[int, int], None]
@@ -79,15 +79,8 @@ def store_kernels(
         _create(group, blocks, kinds, first.dtype, identity)
     finished = _array(group, "done")
     done = np.asarray(finished[:])
-    rows, columns = whole_tiles(first, second, blocks)
     for index in map(int, np.flatnonzero(~done)):
-        row, column = map(int, blocks.starts[index])
-        block1 = rows[row : row + blocks.rows]
-        on_diagonal = columns is None and row == column
-        block2 = (rows if columns is None else columns)[column : column + blocks.columns]
-        found = compute(network, block1, None if on_diagonal else block2, kinds, memory=budget)
-        tile = Tile((row, column), tuple(map(np.asarray, found)), blocks.symmetric)
-        tile.write([_array(group, kind) for kind in kinds])
+        _write_block(group, network, first, second, kinds, blocks, blocks.starts[index], budget)
         finished[index] = done[index] = True
         if on_progress is not None:
             on_progress(int(done.sum()), len(done))
@@ -102,6 +95,38 @@ def _blocks(network: Network, x1: Array, x2: Array | None, kinds: int, budget: i
     shape = (len(x1), len(x1 if x2 is None else x2))
     rows, columns = (even_part(count, side) for count in shape)
     return Plan(shape, rows, columns, symmetric=x2 is None, bundle=1)
+
+
+def _write_block(
+    group: zarr.Group,
+    network: Network,
+    x1: Array,
+    x2: Array | None,
+    kinds: tuple[Kind, ...],
+    blocks: Plan,
+    start: np.ndarray,
+    budget: int,
+) -> None:
+    """Compute one block of each kind, write it, and its mirror image if the matrix is symmetric."""
+    row, column = map(int, start)
+    # blocks at the end are computed whole, so that one program serves all, and cut in front
+    whole_row, whole_column = (
+        min(first, count - size)
+        for first, count, size in zip(
+            (row, column), blocks.shape, (blocks.rows, blocks.columns), strict=True
+        )
+    )
+    rows = x1[whole_row : whole_row + blocks.rows]
+    columns = (x1 if x2 is None else x2)[whole_column : whole_column + blocks.columns]
+    on_diagonal = blocks.symmetric and row == column
+    found = compute(network, rows, None if on_diagonal else columns, kinds, memory=budget)
+    for kind, kernel in zip(kinds, found, strict=True):
+        block = np.asarray(kernel)[row - whole_row :, column - whole_column :]
+        at = slice(row, row + len(block)), slice(column, column + block.shape[1])
+        array = _array(group, kind)
+        array[at] = block
+        if blocks.symmetric and not on_diagonal:
+            array[at[::-1]] = block.T
 
 
 def _create(

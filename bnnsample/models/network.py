@@ -118,6 +118,15 @@ class Network:
 
         They act on the inputs themselves.
         """
-        hidden = self.parameter_shapes(input_shape).hidden
-        count = next((i for i, own in enumerate(hidden) if jax.tree.leaves(own)), len(hidden))
-        return self.hidden_layers[:count], hidden[:count]
+
+        def parameters(layer: AbstractLayer, shape: Shape) -> Any:
+            return jax.eval_shape(lambda: layer.init(jax.random.key(0), shape, float))
+
+        shapes = serial.shapes(self.hidden_layers, input_shape)
+        empty = []
+        for layer, shape in zip(self.hidden_layers, shapes[:-1], strict=True):
+            params = parameters(layer, shape)
+            if jax.tree.leaves(params):
+                break
+            empty.append(params)
+        return self.hidden_layers[: len(empty)], tuple(empty)

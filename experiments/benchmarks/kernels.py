@@ -8,10 +8,11 @@ a two-core CPU; it cannot be imported beside a current JAX, so they are not of t
 from __future__ import annotations
 
 import argparse
-import resource
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -107,15 +108,15 @@ def time_growth(cases: dict, repeats: int) -> None:
 
 
 def measure_memory(budgets: dict) -> None:
-    """Peak memory of a process of its own, above that of one which computes a kernel of 2 x 2.
+    """Peak memory of a process of its own, above that of one that computes kernels of tiny inputs.
 
-    Both hold the same inputs, which the budget leaves out.
+    Both hold the same inputs, which the budget leaves out. Linux only.
     """
-    print(f"\n{'NNGP and NTK at once':38} {'budget':>9} {'peak above a tiny kernel':>26}")
+    print(f"\n{'NNGP and NTK at once':38} {'budget':>9} {'peak above tiny inputs':>26}")
     for name, (network, shape, budget) in budgets.items():
         peaks = []
-        for count in (shape[0], 2):
-            arguments = map(str, (network, budget, count, *shape))
+        for largest in (max(shape), 3):
+            arguments = map(str, (network, budget, largest, *shape))
             command = [sys.executable, __file__, "--peak", *arguments]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
             peaks.append(int(done.stdout))
@@ -123,11 +124,17 @@ def measure_memory(budgets: dict) -> None:
         print(f"{name:38} {budget // MEGABYTE:6} MB {above:23.0f} MB", flush=True)
 
 
-def print_peak(network: str, budget: int, count: int, shape: tuple[int, ...]) -> None:
-    """The peak resident memory of this process, in bytes, after kernels of ``count`` inputs."""
+def print_peak(network: str, budget: int, largest: int, shape: tuple[int, ...]) -> None:
+    """The peak resident memory of this process, in bytes, after kernels of such inputs.
+
+    No more than ``largest`` of them and of their rows, columns and channels are used.
+    """
     x = jax.numpy.asarray(inputs(shape))
-    jax.block_until_ready(bnn.nngp_and_ntk(NETWORKS[network], x[:count], memory=budget))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    used = x[tuple(slice(0, largest) for _ in shape)]
+    jax.block_until_ready(bnn.nngp_and_ntk(NETWORKS[network], used, memory=budget))
+    # getrusage's peak includes that of the process this one was started from
+    status = Path("/proc/self/status").read_text()
+    print(int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024)
 
 
 def main() -> None:
@@ -138,8 +145,8 @@ def main() -> None:
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     if options.peak:
-        network, budget, count, *shape = options.peak
-        print_peak(network, int(budget), int(count), tuple(map(int, shape)))
+        network, budget, largest, *shape = options.peak
+        print_peak(network, int(budget), int(largest), tuple(map(int, shape)))
         return
     repeats = 1 if options.smoke else options.repeats
     print(f"infinite-width kernels on {jax.devices()[0].device_kind}, jax {jax.__version__}\n")

@@ -19,14 +19,14 @@ SCRIPT = f"""
     plan.ENTRIES_PER_BUNDLE = 16
     assert len(jax.local_devices()) == {DEVICES}
     used = []
-    bundle = tiles._bundle
+    stacked = tiles.stacked_tiles
 
     def recorded(*arguments):
-        blocks = bundle(*arguments)
+        blocks = stacked(*arguments)
         used.append(blocks[0].devices())
         return blocks
 
-    tiles._bundle = recorded
+    tiles.stacked_tiles = recorded
     network = bnn.fcn(1, 4, 1, "erf")
     x = np.random.default_rng(0).standard_normal((13, 3))
     several = [bnn.nngp(network, x), bnn.nngp(network, x, x[:5])]

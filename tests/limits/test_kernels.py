@@ -372,12 +372,12 @@ def test_one_program_serves_all_scales_and_inputs_of_a_shape(rng):
         return bnn.ntk(network, x), bnn.nngp(network, x, diagonal=True)
 
     kernels(1.0, 0.5)
-    programs = tiles._bundle._cache_size()
+    programs = tiles.stacked_tiles._cache_size()
     for scale in (0.3, 2, np.float32(1.7)):
         kernels(scale, scale)
-    assert tiles._bundle._cache_size() == programs
+    assert tiles.stacked_tiles._cache_size() == programs
     kernels(1.0, None)
-    assert tiles._bundle._cache_size() == programs + 1
+    assert tiles.stacked_tiles._cache_size() == programs + 1
     assert traces
 
 
