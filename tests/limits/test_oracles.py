@@ -20,6 +20,7 @@ NAMES = (
     "conv2_relu_gap", "conv_stride_erf_gap", "residual_fcn_gelu", RESNET, "layernorm_fcn_relu",
     "attention_gap",
 )  # fmt: skip
+ALONE = ("fcn3_erf", "conv2_relu_gap", "layernorm_fcn_relu", "attention_gap")
 CHEAP = [name for name in NAMES if name != RESNET]
 TOLERANCE = 1e-6 if X64 else 1e-3
 KINDS = ("nngp", "ntk")
@@ -123,7 +124,9 @@ def test_both_kernels_of_the_residual_network():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", [*CHEAP, pytest.param(RESNET, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in ALONE else pytest.mark.slow) for name in NAMES]
+)
 def test_each_kernel_alone(name, kind):
     oracle = read(name)
     kernel = quickly(lambda x: getattr(bnn, kind)(network(oracle), x))(joint(oracle))

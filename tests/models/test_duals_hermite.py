@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from bnnsample.checks import BadInput
 from bnnsample.models.duals.hermite import (
@@ -77,13 +78,29 @@ def test_the_reported_error_bounds_the_error_against_quadrature(name):
         assert abs(got - expected) <= (elementwise.error + 10 * ROUNDING) * max(expected, 1)
 
 
+@pytest.mark.parametrize("kink", [0.7, -1.9])
+def test_kinks_anywhere_are_within_the_reported_errors(kink):
+    dual = HermiteDual(lambda x: jnp.maximum(x - kink, 0.0))
+    expansion = dual.expansion
+    assert 1e-8 < expansion.error < 1e-2 < expansion.slope_error < 0.5
+    density, above = scipy.stats.norm.pdf, scipy.stats.norm.sf
+    for var in VARIANCES:
+        std = np.sqrt(var)
+        t = kink / std
+        # a censored normal's second moment, and the probability that it is not censored
+        square = var * ((1 + t**2) * above(t) - t * density(t))
+        got = dual(*(jnp.asarray(var),) * 3)
+        assert abs(got.value - square) <= (expansion.error + 10 * ROUNDING) * square
+        assert abs(got.slope - above(t)) <= (expansion.slope_error + 10 * ROUNDING) * above(t)
+
+
 def test_only_the_orders_that_matter_are_kept():
-    assert choose_orders(jax.nn.identity).orders == (1,)
-    assert choose_orders(lambda x: x**3 - 2 * x**2).orders == (0, 1, 2, 3)
-    assert all(k % 2 == 1 for k in choose_orders(jnp.tanh).orders)
-    assert all(k % 2 == 0 or k == 1 for k in choose_orders(jax.nn.silu).orders)
-    assert max(choose_orders(jnp.sin).orders) < 40
-    assert choose_orders(jnp.zeros_like).orders == ()
+    assert choose_orders(jax.nn.identity) == (1,)
+    assert choose_orders(lambda x: x**3 - 2 * x**2) == (0, 1, 2, 3)
+    assert all(k % 2 == 1 for k in choose_orders(jnp.tanh))
+    assert all(k % 2 == 0 or k == 1 for k in choose_orders(jax.nn.silu))
+    assert max(choose_orders(jnp.sin)) < 40
+    assert choose_orders(jnp.zeros_like) == ()
 
 
 def test_constants_have_no_slope():
@@ -97,7 +114,7 @@ def test_constants_have_no_slope():
 def test_a_given_degree_sums_all_terms_up_to_it():
     dual = HermiteDual(jnp.tanh, 5)
     assert dual.expansion.orders == (0, 1, 2, 3, 4, 5)
-    assert dual.expansion.error > choose_orders(jnp.tanh).error
+    assert dual.expansion.error > HermiteDual(jnp.tanh).expansion.error
 
 
 def test_a_polynomial_is_exact_at_its_degree(rng):

@@ -43,6 +43,8 @@ class Expansion(NamedTuple):
     orders: tuple[int, ...]
     error: float
     """Of the value: at most this times ``sqrt(E[phi(u)^2] E[phi(v)^2])``, reached at rho = 1."""
+    slope_error: float
+    """Of the slope, the same with the derivative of ``phi``: much larger where that jumps."""
 
 
 @dataclass(frozen=True)
@@ -65,21 +67,31 @@ class HermiteDual:
             return _mehler_sum(a1, a2, rho, orders)
 
         orders = self._orders()
-        derived = tuple(k - 1 for k in orders if k > 0)
-        return DualValue(series(self.function, orders), series(_derivative(self.function), derived))
+        slope = series(_derivative(self.function), _derived(orders))
+        return DualValue(series(self.function, orders), slope)
 
     def _orders(self) -> tuple[int, ...]:
         if self.degree is None:
-            return choose_orders(self.function).orders
+            return choose_orders(self.function)
         return tuple(range(self.degree + 1))
 
     @property
     def expansion(self) -> Expansion:
-        """The terms in use and their error."""
-        orders = self._orders()
-        return Expansion(orders, _truncation_error(self.function, orders, _precision()))
+        """The terms in use and what they miss, at the worst of ``VARIANCES``."""
+        orders, precision = self._orders(), _precision()
+        return Expansion(
+            orders,
+            _truncation_error(self.function, orders, precision),
+            _truncation_error(_derivative(self.function), _derived(orders), precision),
+        )
 
 
+def _derived(orders: tuple[int, ...]) -> tuple[int, ...]:
+    """The orders of the derivative: ``h_k' = sqrt(k) h_(k - 1)``."""
+    return tuple(k - 1 for k in orders if k > 0)
+
+
+@functools.lru_cache
 def _derivative(function: Function) -> Function:
     return lambda x: jax.jvp(function, (x,), (jnp.ones_like(x),))[1]
 
@@ -128,14 +140,13 @@ def _half_line_rules(nodes: int) -> tuple[Float[np.ndarray, " q"], Float[np.ndar
     return z, weights / weights.sum()
 
 
-def choose_orders(function: Function) -> Expansion:
+def choose_orders(function: Function) -> tuple[int, ...]:
     """The orders that matter at any of ``VARIANCES``, up to ``LARGEST_DEGREE``.
 
     Those of one parity where the function is odd or even, up to a constant or linear part. A
     smooth function's terms end early; one with a kink needs them all.
     """
-    orders = _choose_orders(function, _precision())
-    return Expansion(orders, _truncation_error(function, orders, _precision()))
+    return _choose_orders(function, _precision())
 
 
 def _precision() -> str:

@@ -46,6 +46,11 @@ class Elementwise:
         """What the dual's expansion misses, see ``Expansion``; 0 for a closed form."""
         return self.dual.expansion.error if isinstance(self.dual, HermiteDual) else 0.0
 
+    @property
+    def slope_error(self) -> float:
+        """The same of its slope, which tangent kernels take."""
+        return self.dual.expansion.slope_error if isinstance(self.dual, HermiteDual) else 0.0
+
 
 @functools.lru_cache
 def _bind(function: Callable[..., Array], **parameters: float | int) -> Function:

@@ -1,0 +1,26 @@
+"""What the README shows runs as it stands."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    first, limits = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    names = {}
+    exec(first, names)
+    assert "converged" in capsys.readouterr().out
+    assert (tmp_path / "results" / "first.nc").exists()
+    exec(limits, names)
+    assert names["K"].shape == (64, 20)
+    assert names["group"]["ntk"].shape == (64, 64)
+    for kernel in (names["theta"], names["covariance"], names["k"](names["x"][:3])):
+        assert np.isfinite(kernel).all()
