@@ -125,13 +125,39 @@ def eigh(matrix: Float[Array, "n n"]) -> tuple[Float[Array, " n"], Float[Array, 
     return values, vectors
 
 
-def eigen_root(
+def in_eigenbasis(
+    vectors: Float[Array, "n n"], weights: Float[Array, "n n"], matrix: Float[Array, "n n"]
+) -> Float[Array, "n n"]:
+    """``V (weights * (V' matrix V)) V'``.
+
+    With the divided differences of ``f`` at the eigenvalues as weights this is the derivative of
+    the matrix function ``f`` in the direction of ``matrix`` (Daleckii & Krein 1965), whether
+    eigenvalues coincide or not; that of eigenvectors is infinite where they do.
+    """
+    return vectors @ (weights * (vectors.T @ matrix @ vectors)) @ vectors.T
+
+
+@jax.custom_jvp
+def symmetric_root(
     matrix: Float[Array, "n n"],
 ) -> tuple[Float[Array, "n n"], Float[Array, ""]]:
-    """``R`` with ``R R' = matrix``, and the smallest eigenvalue of ``matrix``.
+    """The symmetric ``R`` with ``R R = matrix``, and the smallest eigenvalue of ``matrix``.
 
     For covariances, singular ones too. What rounding leaves of eigenvalues below 0 counts as 0;
     the smallest one says whether it was rounding.
     """
     values, vectors = eigh(matrix)
-    return vectors * safe_sqrt(values)[None, :], values[0]
+    return (vectors * safe_sqrt(values)[None, :]) @ vectors.T, values[0]
+
+
+@symmetric_root.defjvp
+def _symmetric_root_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    (matrix,), (change,) = primals, tangents
+    values, vectors = eigh(matrix)
+    roots = safe_sqrt(values)
+    # (a^2 - b^2) / (a - b) = a + b
+    d_root = in_eigenbasis(vectors, safe_reciprocal(roots[:, None] + roots[None, :]), change)
+    d_smallest = vectors[:, 0] @ change @ vectors[:, 0]
+    return symmetric_root(matrix), (d_root, d_smallest)

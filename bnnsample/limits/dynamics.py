@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
@@ -13,29 +14,32 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from bnnsample.checks import bad_input
-from bnnsample.limits.kernels import nngp, nngp_and_ntk
+from bnnsample.limits.kernels import Kernels, nngp, nngp_and_ntk
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import as_test_inputs, as_training_data
-from bnnsample.numerics import eigh
+from bnnsample.numerics import eigh, horner, in_eigenbasis
 from bnnsample.pytrees import as_pytree
 
+SMALL = 0.5
+SLOPE_SERIES = tuple((-1) ** n * (n + 1) / math.factorial(n + 2) for n in reversed(range(14)))
+"""Highest order first; the next term is below 1e-17 at ``SMALL``."""
 
-@as_pytree("network", "x", "eigenvalues", "eigenvectors", "targets", "initial")
+
+@as_pytree("network", "x", "y", "kernels", "eigenvalues", "eigenvectors")
 @dataclass(frozen=True, eq=False)
 class GradientFlow:
     """An ensemble of infinitely wide networks being trained, from ``gradient_flow``.
 
-    ``eigenvalues`` (n,), ascending, and ``eigenvectors`` (n, n) of the tangent kernel ``Theta`` of
-    the training points; in their basis the ``targets`` (n, o) and ``initial`` (n, n), the NNGP
-    covariance.
+    ``kernels`` (n, n) of the training points ``x`` (n, ...) with targets ``y`` (n, o), and the
+    ``eigenvalues`` (n,), ascending, and ``eigenvectors`` (n, n) of the tangent kernel ``Theta``.
     """
 
     network: Network
     x: Float[Array, "n ..."]
+    y: Float[Array, "n o"]
+    kernels: Kernels
     eigenvalues: Float[Array, " n"]
     eigenvectors: Float[Array, "n n"]
-    targets: Float[Array, "n o"]
-    initial: Float[Array, "n n"]
 
     def predict(
         self, x_test: ArrayLike, t: ArrayLike
@@ -53,10 +57,10 @@ class GradientFlow:
         x_test = as_test_inputs(x_test, self.x)
         cross = nngp_and_ntk(self.network, x_test, self.x)
         time = self._checked(t)
-        gain = cross.ntk @ self.eigenvectors * elapsed(self.eigenvalues, time)[None, :]
-        forgotten = gain @ (cross.nngp @ self.eigenvectors).T
-        change = 0.5 * gain @ self.initial @ gain.T - forgotten
-        return gain @ self.targets, nngp(self.network, x_test) + (change + change.T)
+        learned = spent(self.kernels.ntk, self.eigenvalues, self.eigenvectors, time)
+        gain = cross.ntk @ learned
+        change = 0.5 * gain @ self.kernels.nngp @ gain.T - gain @ cross.nngp.T
+        return gain @ self.y, nngp(self.network, x_test) + (change + change.T)
 
     def _checked(self, t: ArrayLike) -> Float[Array, ""]:
         """``t`` as an array; raises unless the eigenvalues are known well enough for it."""
@@ -91,23 +95,53 @@ def gradient_flow(network: Network, x: ArrayLike, y: ArrayLike) -> GradientFlow:
     if not isinstance(network, Network):
         raise bad_input(
             "network",
-            got=repr(network),
+            got=type(network).__name__,
             expected="a Network, whose NNGP and tangent kernels are both needed",
             probably="a kernel",
         )
     inputs, targets = as_training_data(network, x, y)
     kernels = nngp_and_ntk(network, inputs)
-    values, vectors = eigh(kernels.ntk)
-    return GradientFlow(
-        network=network,
-        x=inputs,
-        eigenvalues=values,
-        eigenvectors=vectors,
-        targets=vectors.T @ targets,
-        initial=vectors.T @ kernels.nngp @ vectors,
-    )
+    # spent() differentiates the tangent kernel itself: eigenvectors may have no derivative
+    values, vectors = eigh(jax.lax.stop_gradient(kernels.ntk))
+    return GradientFlow(network, inputs, targets, kernels, values, vectors)
 
 
+@jax.custom_jvp
+def spent(
+    ntk: Float[Array, "n n"],
+    eigenvalues: Float[Array, " n"],
+    eigenvectors: Float[Array, "n n"],
+    t: Float[Array, ""],
+) -> Float[Array, "n n"]:
+    """``Theta^-1 (I - exp(-Theta t))``, of ``ntk = Theta`` with these eigenvalues and vectors."""
+    return (eigenvectors * elapsed(eigenvalues, t)[None, :]) @ eigenvectors.T
+
+
+@spent.defjvp
+def _spent_jvp(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    ntk, _, _, t = primals
+    d_ntk, _, _, d_t = tangents
+    values, vectors = eigh(ntk)
+    d_spent = in_eigenbasis(vectors, _divided_differences(values, t), d_ntk)
+    d_spent += (vectors * (left(values, t) * d_t)[None, :]) @ vectors.T
+    return spent(*primals), d_spent
+
+
+def _divided_differences(rates: Float[Array, " n"], t: Float[Array, ""]) -> Float[Array, "n n"]:
+    """``(f(a) - f(b)) / (a - b)`` of ``f(rate) = elapsed(rate, t)`` for all pairs of rates.
+
+    Where they are so close that rounding wins, the slope half-way.
+    """
+    a, b = rates[:, None], rates[None, :]
+    middle = 0.5 * (a + b)
+    scale = jnp.maximum(middle, 1 / jnp.maximum(t, jnp.finfo(t.dtype).tiny))
+    close = jnp.abs(a - b) <= float(jnp.finfo(t.dtype).eps) ** (1 / 3) * scale
+    f = elapsed(rates, t)
+    apart = (f[:, None] - f[None, :]) / jnp.where(close, 1.0, a - b)
+    return jnp.where(close, elapsed_slope(middle, t), apart)
+
+
+@jax.custom_jvp
 def elapsed(rates: Float[Array, " n"], t: Float[Array, ""]) -> Float[Array, " n"]:
     """``(1 - exp(-rate t)) / rate``, the integral of ``exp(-rate s)`` from 0 to ``t``.
 
@@ -116,6 +150,34 @@ def elapsed(rates: Float[Array, " n"], t: Float[Array, ""]) -> Float[Array, " n"
     positive = rates > 0
     safe = jnp.where(positive, rates, 1.0)
     return jnp.where(positive, -jnp.expm1(-safe * t) / safe, t)
+
+
+@elapsed.defjvp
+def _elapsed_jvp(
+    primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    (rates, t), (d_rates, d_t) = primals, tangents
+    return elapsed(rates, t), elapsed_slope(rates, t) * d_rates + left(rates, t) * d_t
+
+
+def left(rates: Float[Array, ...], t: Float[Array, ""]) -> Float[Array, ...]:
+    """``exp(-rate t)``, the share that is left to learn; 1 where the rate is not above 0."""
+    positive = rates > 0
+    return jnp.where(positive, jnp.exp(-jnp.where(positive, rates, 1.0) * t), 1.0)
+
+
+def elapsed_slope(rates: Float[Array, ...], t: Float[Array, ""]) -> Float[Array, ...]:
+    """The derivative of ``elapsed`` in the rate, ``-(1 - exp(-u) (1 + u)) / rate^2``, u = rate t.
+
+    By its series ``-t^2 (1/2 - u/3 + u^2/8 - ...)`` where ``u`` is small.
+    """
+    u = jnp.where(rates > 0, rates, 0.0) * jnp.where(rates > 0, t, 0.0)
+    small = u < SMALL
+    series = jnp.where(small, t, 0.0) ** 2 * horner(SLOPE_SERIES, jnp.where(small, u, 0.0))
+    # beyond, exp(-u) is 0, and infinity times 0 would not be
+    large = jnp.minimum(jnp.where(small, 1.0, u), 1e3)
+    direct = (1 - jnp.exp(-large) * (1 + large)) / jnp.where(small, 1.0, rates) ** 2
+    return -jnp.where(small, series, direct)
 
 
 def _as_time(t: Any) -> float:

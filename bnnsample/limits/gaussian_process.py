@@ -17,7 +17,7 @@ from bnnsample.checks import as_finite_array, as_scale, bad_input, check_count
 from bnnsample.limits.kernels import nngp, ntk
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import as_test_inputs, as_training_data
-from bnnsample.numerics import add_diagonal, cholesky, eigen_root, half_log_det, solve_lower
+from bnnsample.numerics import add_diagonal, cholesky, half_log_det, solve_lower, symmetric_root
 from bnnsample.pytrees import as_pytree
 
 type KernelFunction = Callable[..., Array]
@@ -72,7 +72,7 @@ class GaussianProcess:
         x_test = as_test_inputs(x_test, self.x)
         mean, whitened = self._mean_and_whitened(x_test)
         prior = self._prior(x_test)
-        root, smallest = eigen_root(prior - whitened.T @ whitened)
+        root, smallest = symmetric_root(prior - whitened.T @ whitened)
         _check_is_covariance(smallest, prior)
         noise = jax.random.normal(key, (draws, *mean.shape), mean.dtype)
         return mean[None] + jnp.einsum("ij,sjo->sio", root, noise)

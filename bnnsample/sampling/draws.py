@@ -111,8 +111,7 @@ def limit_at(posterior: Posterior, x_test: Float[Array, "m ..."]) -> dict[str, n
     limit = nngp_posterior(
         posterior.network, posterior.x, posterior.y, posterior.likelihood.noise_std
     )
-    mean, covariance = limit.predict(x_test)
-    variance = np.maximum(np.diagonal(covariance), 0.0)
+    mean, variance = limit.marginals(x_test)
     return {"nngp_mean": np.asarray(mean), "nngp_std": np.sqrt(variance)}
 
 

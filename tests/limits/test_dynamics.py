@@ -169,6 +169,60 @@ def test_the_integral_of_an_exponential_is_stable_for_small_rates():
     np.testing.assert_allclose(slopes, [1, 1, 1, 1 - 2e-6, np.exp(-2.0), 0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("t", [0.0, 0.3, np.inf])
+@pytest.mark.parametrize("points", ["generic", "equiangular", "orthonormal"])
+def test_gradients_are_those_of_the_formula_whatever_the_spectrum(points, t, rng):
+    """Equiangular and orthonormal inputs give the tangent kernel eigenvalues that coincide."""
+    n = 4
+    inputs = {
+        "generic": rng.standard_normal((n, n)),
+        "equiangular": np.eye(n) + 0.3,
+        "orthonormal": np.eye(n),
+    }
+    x, x_test = jnp.asarray(inputs[points]), jnp.asarray(rng.standard_normal((2, n)))
+    y = jnp.asarray(rng.standard_normal((n, 1)))
+    weights = jnp.asarray(rng.standard_normal((2, 2)))
+
+    def value(predict, at):
+        w_std, x = at
+        network = bnn.fcn(1, 8, 1, "erf", w_std=w_std, b_std=0.3)
+        mean, covariance = predict(network, x)
+        return jnp.sum(mean) + jnp.sum(weights * covariance)
+
+    def by_flow(network, x):
+        return bnn.gradient_flow(network, x, y).predict(x_test, t)
+
+    def by_formula(network, x):
+        """With matrix exponentials instead of eigenvalues."""
+        own, cross = bnn.nngp_and_ntk(network, x), bnn.nngp_and_ntk(network, x_test, x)
+        decay = 0 * own.ntk if t == np.inf else jax.scipy.linalg.expm(-own.ntk * t)
+        gain = cross.ntk @ jnp.linalg.solve(own.ntk, jnp.eye(n) - decay)
+        change = gain @ cross.nngp.T
+        covariance = bnn.nngp(network, x_test) - change - change.T + gain @ own.nngp @ gain.T
+        return gain @ y, covariance
+
+    at = (jnp.asarray(1.4), x)
+    found, expected = (
+        jax.jit(jax.value_and_grad(lambda at, own=own: value(own, at)))(at)
+        for own in (by_flow, by_formula)
+    )
+    for own, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(
+            own, other, rtol=1e-7 if X64 else 2e-2, atol=1e-8 if X64 else 2e-3
+        )
+
+
+def test_slopes_of_the_integral_in_the_rate():
+    for t in (0.7, 30.0, np.inf):
+        for rate in (1e-7, 0.01, 0.69, 0.72, 5.0, 1e4):
+            u = rate * t
+            exact = -(-np.expm1(-u) - (u * np.exp(-u) if u < 700 else 0)) / rate**2
+            if u < 0.1:
+                exact = -(t**2) * (1 / 2 - u / 3 + u**2 / 8 - u**3 / 30 + u**4 / 144)
+            slope = jax.grad(lambda r, t=t: elapsed(r[None], jnp.asarray(t))[0])(jnp.asarray(rate))
+            np.testing.assert_allclose(slope, exact, rtol=1e-6 if X64 else 1e-4)
+
+
 @pytest.mark.slow
 def test_wide_networks_trained_by_gradient_descent_follow_the_flow(x, y, x_all):
     """256 networks of width 512, whose distance to the limit is of order 1 / sqrt(512)."""
