@@ -97,7 +97,8 @@ def as_finite_array(name: str, value: Any, *, min_ndim: int = 2) -> jax.Array:
     Integers and booleans become the default floating type; floating types are kept.
     """
     if isinstance(value, Tracer):
-        return value
+        _check_ndim(name, value.shape, min_ndim)
+        return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(float)
     try:
         array = np.asarray(value)
         numeric = array if np.issubdtype(array.dtype, np.number) else array.astype(float)
@@ -115,16 +116,20 @@ def as_finite_array(name: str, value: Any, *, min_ndim: int = 2) -> jax.Array:
             expected="real numbers",
             probably="the output of a Fourier transform; take its real part or modulus",
         )
-    if numeric.ndim < min_ndim or numeric.size == 0:
-        raise bad_input(
-            name,
-            got=f"shape {numeric.shape}",
-            expected=f"at least {min_ndim} axes, none of them empty, points first",
-            probably="a single column: reshape it with x[:, None]",
-        )
+    _check_ndim(name, numeric.shape, min_ndim)
     _check_finite(name, numeric)
     floating = np.issubdtype(numeric.dtype, np.floating)
     return jnp.asarray(numeric if floating else numeric.astype(float))
+
+
+def _check_ndim(name: str, shape: tuple[int, ...], min_ndim: int) -> None:
+    if len(shape) < min_ndim or 0 in shape:
+        raise bad_input(
+            name,
+            got=f"shape {shape}",
+            expected=f"at least {min_ndim} axes, none of them empty, points first",
+            probably="a single column: reshape it with x[:, None]",
+        )
 
 
 def _check_finite(name: str, array: np.ndarray) -> None:

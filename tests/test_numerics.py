@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnnsample.numerics import angle, horner, safe_reciprocal, safe_sqrt
+from bnnsample.numerics import angle, horner, safe_reciprocal, safe_sqrt, symmetric_root
 from tests.conftest import X64
 
 EPSILON = float(np.finfo(np.float64 if X64 else np.float32).eps)
@@ -60,3 +60,19 @@ def test_guarded_functions_and_their_derivatives_are_zero_up_to_zero(guarded):
 def test_horner_starts_at_the_highest_power():
     x = jnp.array([0.0, 1.0, 2.0])
     np.testing.assert_array_equal(horner((3.0, 0.0, -1.0), x), 3 * x**2 - 1)
+
+
+def test_the_symmetric_root_has_the_derivative_of_a_matrix_function(rng):
+    """``R dR + dR R = dC``, also where eigenvalues coincide."""
+    basis, _ = np.linalg.qr(rng.standard_normal((4, 4)))
+    for values in ([0.3, 0.9, 1.7, 2.5], [0.4, 0.4, 0.4, 1.3], [2.0, 2.0, 2.0, 2.0]):
+        matrix = jnp.asarray(basis * np.array(values) @ basis.T)
+        change = rng.standard_normal((4, 4))
+        change = jnp.asarray(change + change.T)
+        (root, smallest), (d_root, _) = jax.jvp(symmetric_root, (matrix,), (change,))
+        tolerance = {"rtol": 0, "atol": 100 * EPSILON}
+        np.testing.assert_allclose(root @ root, matrix, **tolerance)
+        np.testing.assert_allclose(root @ d_root + d_root @ root, change, **tolerance)
+        np.testing.assert_allclose(smallest, values[0], **tolerance)
+    singular = jnp.diag(jnp.array([0.0, 1.0, 4.0]))
+    assert np.isfinite(jax.grad(lambda c: jnp.sum(symmetric_root(c)[0]))(singular)).all()

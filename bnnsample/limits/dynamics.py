@@ -14,11 +14,19 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from bnnsample.checks import bad_input
-from bnnsample.limits.kernels import Kernels, nngp, nngp_and_ntk
+from bnnsample.limits.gaussian_process import (
+    KernelFunction,
+    as_data_of_a_kernel,
+    as_kernel,
+    check_square,
+)
+from bnnsample.limits.kernels import Kernels, check_network, nngp, nngp_and_ntk
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import as_test_inputs, as_training_data
 from bnnsample.numerics import eigh, horner, in_eigenbasis
 from bnnsample.pytrees import as_pytree
+
+type KernelPair = tuple[KernelFunction, KernelFunction]
 
 SMALL = 0.5
 SLOPE_SERIES = tuple((-1) ** n * (n + 1) / math.factorial(n + 2) for n in reversed(range(14)))
@@ -34,7 +42,7 @@ class GradientFlow:
     ``eigenvalues`` (n,), ascending, and ``eigenvectors`` (n, n) of the tangent kernel ``Theta``.
     """
 
-    network: Network
+    network: Network | KernelPair
     x: Float[Array, "n ..."]
     y: Float[Array, "n o"]
     kernels: Kernels
@@ -55,12 +63,14 @@ class GradientFlow:
         that it matters.
         """
         x_test = as_test_inputs(x_test, self.x)
-        cross = nngp_and_ntk(self.network, x_test, self.x)
+        cross = _both(self.network, x_test, self.x)
         time = self._checked(t)
         learned = spent(self.kernels.ntk, self.eigenvalues, self.eigenvectors, time)
         gain = cross.ntk @ learned
+        network = self.network
+        prior = nngp(network, x_test) if isinstance(network, Network) else network[0](x_test)
         change = 0.5 * gain @ self.kernels.nngp @ gain.T - gain @ cross.nngp.T
-        return gain @ self.y, nngp(self.network, x_test) + (change + change.T)
+        return gain @ self.y, prior + (change + change.T)
 
     def _checked(self, t: ArrayLike) -> Float[Array, ""]:
         """``t`` as an array; raises unless the eigenvalues are known well enough for it."""
@@ -80,7 +90,7 @@ class GradientFlow:
         return time
 
 
-def gradient_flow(network: Network, x: ArrayLike, y: ArrayLike) -> GradientFlow:
+def gradient_flow(network: Network | KernelPair, x: ArrayLike, y: ArrayLike) -> GradientFlow:
     """Train ``network`` at infinite width on ``x`` (n, ...), ``y`` (n, o) by gradient flow.
 
     Parameters start as draws from N(0, 1) and follow ``d theta / dt = -dL / d theta`` with
@@ -90,20 +100,28 @@ def gradient_flow(network: Network, x: ArrayLike, y: ArrayLike) -> GradientFlow:
     for the mean of the squares instead of their sum, halved as here. Layers in standard
     parameterisation train with the rates of ``network.learning_rates``.
 
+    In place of a network two kernels will do, NNGP and tangent kernel, such as those of
+    ``monte_carlo_kernel``.
+
     Raises ``ValueError`` for bad data.
     """
-    if not isinstance(network, Network):
-        raise bad_input(
-            "network",
-            got=type(network).__name__,
-            expected="a Network, whose NNGP and tangent kernels are both needed",
-            probably="a kernel",
-        )
-    inputs, targets = as_training_data(network, x, y)
-    kernels = nngp_and_ntk(network, inputs)
+    if isinstance(network, tuple) and len(network) == 2:
+        network = as_kernel(network[0]), as_kernel(network[1])
+        inputs, targets = as_data_of_a_kernel(x, y)
+    else:
+        inputs, targets = as_training_data(check_network(network), x, y)
+    kernels = _both(network, inputs)
+    check_square(kernels.ntk, targets)
     # spent() differentiates the tangent kernel itself: eigenvectors may have no derivative
     values, vectors = eigh(jax.lax.stop_gradient(kernels.ntk))
     return GradientFlow(network, inputs, targets, kernels, values, vectors)
+
+
+def _both(network: Network | KernelPair, x1: Array, x2: Array | None = None) -> Kernels:
+    if isinstance(network, Network):
+        return nngp_and_ntk(network, x1, x2)
+    own = (x1,) if x2 is None else (x1, x2)
+    return Kernels(*(jnp.asarray(kernel(*own), x1.dtype) for kernel in network))
 
 
 @jax.custom_jvp

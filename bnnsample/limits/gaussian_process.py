@@ -137,14 +137,11 @@ def _regression(
         kernel: KernelFunction = Partial(limit, network)
         inputs, targets = as_training_data(network, x, y)
     else:
-        kernel = _as_kernel(network)
-        inputs, targets = as_finite_array("x", x), as_finite_array("y", y, min_ndim=1)
-        targets = targets[:, None] if targets.ndim == 1 else targets
-        dtype = jnp.promote_types(inputs.dtype, targets.dtype)
-        inputs, targets = inputs.astype(dtype), targets.astype(dtype)
+        kernel = as_kernel(network)
+        inputs, targets = as_data_of_a_kernel(x, y)
     noise = jnp.asarray(as_scale("noise_std", noise_std), inputs.dtype)
     gram = jnp.asarray(kernel(inputs), inputs.dtype)
-    _check_square(gram, targets)
+    check_square(gram, targets)
     factor = cholesky(add_diagonal(gram, noise**2))
     whitened = solve_lower(factor, targets)
     outputs = targets.shape[1]
@@ -171,7 +168,17 @@ def check_factorised(
         )
 
 
-def _as_kernel(kernel: KernelFunction) -> KernelFunction:
+def as_data_of_a_kernel(
+    x: ArrayLike, y: ArrayLike
+) -> tuple[Float[Array, "n ..."], Float[Array, "n o"]]:
+    """Inputs and targets of one floating type, where no network says what fits it."""
+    inputs, targets = as_finite_array("x", x), as_finite_array("y", y, min_ndim=1)
+    targets = targets[:, None] if targets.ndim == 1 else targets
+    dtype = jnp.promote_types(inputs.dtype, targets.dtype)
+    return inputs.astype(dtype), targets.astype(dtype)
+
+
+def as_kernel(kernel: KernelFunction) -> KernelFunction:
     """``kernel`` as a pytree, so that what holds it can pass through compiled functions."""
     if not callable(kernel):
         raise bad_input(
@@ -183,7 +190,8 @@ def _as_kernel(kernel: KernelFunction) -> KernelFunction:
     return Partial(kernel) if jax.tree_util.all_leaves([kernel]) else kernel
 
 
-def _check_square(gram: Array, y: Float[Array, "n o"]) -> None:
+def check_square(gram: Array, y: Float[Array, "n o"]) -> None:
+    """Raise unless ``gram`` is a kernel matrix of the points of ``y``."""
     if gram.shape != (len(y), len(y)):
         raise bad_input(
             "x and y",

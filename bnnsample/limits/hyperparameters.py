@@ -16,6 +16,7 @@ from scipy.optimize import Bounds, minimize
 
 from bnnsample.checks import as_scale, bad_input, check_count
 from bnnsample.limits.gaussian_process import check_factorised, nngp_posterior
+from bnnsample.limits.kernels import check_network
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import as_training_data
 
@@ -78,13 +79,7 @@ def fit_hyperparameters(
 
     Raises ``ValueError`` for bad data, unknown names and a start without a finite evidence.
     """
-    if not isinstance(network, Network):
-        raise bad_input(
-            "network",
-            got=repr(network),
-            expected="a Network, whose scales are fitted",
-            probably="a kernel",
-        )
+    check_network(network)
     check_count("max_evaluations", max_evaluations)
     inputs, targets = as_training_data(network, x, y)
     start = Scales(network, as_scale("noise_std", noise_std))

@@ -95,6 +95,7 @@ def compute(
 ) -> tuple[Array, ...]:
     """The kernels of the given ``kinds``."""
     first, second = as_input_pair(network, x1, x2)
+    network = _with_scales_of(network, first.dtype)
     budget = memory_budget(memory)
     if diagonal:
         if second is not None:
@@ -104,7 +105,9 @@ def compute(
                 expected="x1 alone, whose variances are returned",
                 probably="the full matrix is wanted: leave diagonal out",
             )
-        return diagonals(network, first, kinds)
+        # of one row, each of whose tiles is a batch
+        columns = _plan(network, first[:1], first, kinds, budget).columns
+        return diagonals(network, first, kinds, columns)
     plan = _plan(network, first, second, kinds, budget)
     results = tuple(jnp.zeros(plan.shape, first.dtype) for _ in kinds)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((network, first, second))):
@@ -119,6 +122,7 @@ def compute(
 
 def as_input_pair(network: Network, x1: object, x2: object) -> tuple[Array, Array | None]:
     """Inputs that fit ``network``, of one floating type, the wider of the two."""
+    check_network(network)
     first = as_finite_array("x1", x1)
     serial.shapes(network.layers, first.shape[1:])
     if x2 is None:
@@ -126,6 +130,25 @@ def as_input_pair(network: Network, x1: object, x2: object) -> tuple[Array, Arra
     second = as_more_inputs("x2", x2, "x1", first)
     dtype = np.promote_types(first.dtype, second.dtype)
     return first.astype(dtype), second.astype(dtype)
+
+
+def check_network(network: object) -> Network:
+    """``network``; raises unless it is a ``Network``."""
+    if not isinstance(network, Network):
+        raise bad_input(
+            "network",
+            got=type(network).__name__,
+            expected="a Network",
+            probably="a list of layers, to be wrapped as Network(layers), or one kernel",
+        )
+    return network
+
+
+def _with_scales_of(network: Network, dtype: np.dtype) -> Network:
+    """``network`` whose scales, where they are arrays, are of the type of its inputs."""
+    return jax.tree.map(
+        lambda scale: jnp.asarray(scale, dtype) if hasattr(scale, "dtype") else scale, network
+    )
 
 
 def _plan(

@@ -54,9 +54,11 @@ def monte_carlo_kernel(
     """The kernel of any network at its own widths, estimated by ``draws`` of its parameters.
 
     For networks with no closed limit: unusual layers, functions of Flax or Equinox wrapped in
-    ``Custom``. The result is called like a kernel, ``kernel(x1, x2)``; ``kernel.estimate(x1, x2)``
-    adds the standard error. For ``kind="nngp"`` it is the exact covariance of one output of the
-    finite network but for that error; the limit differs from it by its finite width too.
+    ``Custom``. The result is called like a kernel, ``kernel(x1, x2)``, and given in place of a
+    network to ``nngp_posterior`` and ``ntk_posterior``, two of them to ``gradient_flow``.
+    ``kernel.estimate(x1, x2)`` adds the standard error. For ``kind="nngp"`` it is the exact
+    covariance of one output of the finite network but for that error; the limit differs from it by
+    its finite width too.
     """
     check_count("monte_carlo_kernel draws", draws, minimum=2)
     check_count("monte_carlo_kernel seed", seed, minimum=0)

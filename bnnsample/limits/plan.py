@@ -102,8 +102,8 @@ def plan_tiles(
             got=f"{memory} bytes, {held_bytes} of them for the result and copies of the inputs",
             expected=f"at least {math.ceil(least / ALLOCATED)}: one pair of examples has "
             f"{entries} entries before {heaviest}",
-            probably="a larger memory budget, store_kernels for a result on disk, or pooling "
-            "replaced by Flatten",
+            probably="a larger memory budget is needed, or store_kernels for a result on disk"
+            + (", or pooling replaced by Flatten" if entries > 1 else ""),
         )
     wanted = ENTRIES_PER_TILE.get(jax.default_backend(), ENTRIES_PER_TILE_ELSEWHERE)
     pairs = max(1, min(pairs_affordable, wanted // entries))

@@ -70,7 +70,7 @@ def store_kernels(
         )
     budget = memory_budget(memory)
     blocks = _blocks(network, first, second, len(kinds), budget)
-    group = zarr.open_group(Path(path), mode="a")
+    group = _open(path)
     identity = _identity(network, first, second, kinds)
     if "identity" in group.attrs:
         _check_same(path, group, identity)
@@ -127,6 +127,21 @@ def _write_block(
         array[at] = block
         if blocks.symmetric and not on_diagonal:
             array[at[::-1]] = block.T
+
+
+def _open(path: str | Path) -> zarr.Group:
+    """The group at ``path``, new or written by ``store_kernels`` before."""
+    group = zarr.open_group(Path(path), mode="a")
+    if "writer" not in group.attrs:
+        if names := sorted(group.keys()):
+            raise bad_input(
+                f"store_kernels path {str(path)!r}",
+                got=f"a zarr group of others, with {', '.join(names)}",
+                expected="an empty or new folder, or the one of an interrupted equal call",
+                probably="a folder used before; give another",
+            )
+        group.attrs["writer"] = "bnnsample.store_kernels"
+    return group
 
 
 def _create(

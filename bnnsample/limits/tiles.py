@@ -17,9 +17,6 @@ from bnnsample.models.network import Network
 type Kind = Literal["nngp", "ntk"]
 type Stacks = tuple[Float[Array, "tiles rows columns"], ...]
 
-EXAMPLES_PER_BATCH = 128
-"""Examples whose variances are computed at once; arbitrary."""
-
 
 def computed_tiles(
     network: Network, x1: Array, x2: Array | None, plan: Plan, kinds: tuple[Kind, ...]
@@ -41,15 +38,12 @@ def computed_tiles(
             running.append(launch(index + len(devices)))
 
 
+@partial(jax.jit, static_argnames=("kinds", "batch"))
 def diagonals(
-    network: Network, x: Array, kinds: tuple[Kind, ...]
+    network: Network, x: Array, kinds: tuple[Kind, ...], batch: int
 ) -> tuple[Float[Array, " n"], ...]:
-    """The kernels of each example with itself."""
-    return jax.lax.map(
-        lambda example: _pair(network, example, example, kinds),
-        x,
-        batch_size=min(len(x), EXAMPLES_PER_BATCH),
-    )
+    """The kernels of each example with itself, ``batch`` examples at once."""
+    return jax.lax.map(lambda example: _pair(network, example, example, kinds), x, batch_size=batch)
 
 
 @partial(jax.jit, static_argnames=("tile", "kinds"))

@@ -53,6 +53,7 @@ class Kernel:
     later layer asks for them. ``shape`` is that of one example's activations, channels last.
     ``gaussian``: the units are independent centred Gaussians. ``mixed``: random weights separate
     the units from the input of the residual block they belong to, so that they do not correlate.
+    ``is_data``: the units are the channels of the examples, however wide the network.
     """
 
     nngp: Covariance
@@ -63,6 +64,7 @@ class Kernel:
     wants_ntk: bool
     gaussian: bool = False
     mixed: bool = False
+    is_data: bool = False
 
     def map(self, function: Callable[[Covariance], Covariance], **facts: object) -> Kernel:
         """Every covariance mapped by the same linear ``function``, with new static ``facts``."""
@@ -139,6 +141,7 @@ def input_kernel(
         cov2=covariance(x2, x2, needs.own),
         shape=x1.shape,
         wants_ntk=wants_ntk,
+        is_data=True,
     )
 
 

@@ -282,6 +282,23 @@ def test_the_end_of_training_on_duplicate_inputs_is_refused(activation, x, y):
             flow.predict(x, t)
 
 
+def test_a_pair_of_kernels_serves_as_a_network(x, y, x_all):
+    flow = bnn.gradient_flow(NETWORK, x, y)
+    pair = tuple(jax.tree_util.Partial(kernel, NETWORK) for kernel in (bnn.nngp, bnn.ntk))
+    estimates = tuple(
+        bnn.monte_carlo_kernel(NETWORK, draws=8, kind=kind) for kind in ("nngp", "ntk")
+    )
+    for kernels, exact in ((pair, True), (estimates, False)):
+        for own, other in zip(
+            bnn.gradient_flow(kernels, x, y).predict(x_all, 0.4),
+            flow.predict(x_all, 0.4),
+            strict=True,
+        ):
+            assert own.shape == other.shape
+            assert np.isfinite(own).all()
+            assert np.allclose(own, other, rtol=1e-3, atol=1e-4) == exact
+
+
 def test_bad_data_of_a_flow_are_refused(x, y):
     with pytest.raises(ValueError, match="network: got .*expected a Network"):
         bnn.gradient_flow(lambda x1, x2=None: x1, x, y)

@@ -131,11 +131,12 @@ def test_each_kernel_alone_and_the_diagonals_are_those_of_both(network, rng, tol
     assert diagonals.nngp.shape == diagonals.ntk.shape == (4,)
 
 
-@pytest.mark.parametrize("n", [1, tiles.EXAMPLES_PER_BATCH, tiles.EXAMPLES_PER_BATCH + 3])
-def test_diagonals_of_any_number_of_examples(n, rng, tolerance):
+@pytest.mark.parametrize("n", [1, 12, 15])
+def test_diagonals_of_any_number_of_examples(n, rng, tile_of, tolerance):
     network = bnn.fcn(1, 3, 1, "relu")
     x = rng.standard_normal((n, 2))
     few = bnn.nngp(network, x[-3:])
+    tile_of(4, 8)
     found = bnn.nngp(network, x, diagonal=True)
     assert found.shape == (n,)
     np.testing.assert_allclose(found[-3:], np.diagonal(few), rtol=tolerance)
@@ -269,11 +270,27 @@ def test_floating_types_are_kept_and_the_wider_of_two_wins(rng):
 
 
 @pytest.mark.skipif(not X64, reason="there is one floating type")
-def test_scales_given_as_arrays_of_another_type_serve_all_inputs(rng):
-    x = rng.standard_normal((3, 2)).astype(np.float32)
-    network = bnn.fcn(1, 3, 1, w_std=jnp.asarray(1.3))
-    expected = bnn.nngp(bnn.fcn(1, 3, 1, w_std=1.3), x)
-    np.testing.assert_allclose(bnn.nngp(network, x), expected, rtol=1e-5)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_scales_given_as_arrays_of_another_type_serve_all_inputs(dtype, rng):
+    x = rng.standard_normal((3, 2))
+    wide = bnn.nngp(bnn.fcn(1, 3, 1, w_std=1.3), x)
+    for own in (np.float32, np.float64):
+        for scale in (jnp.asarray(1.3, own), np.asarray(1.3, own)):
+            network = bnn.fcn(1, 3, 1, w_std=scale)
+            for found in (
+                bnn.nngp(network, x.astype(dtype)),
+                jax.jit(bnn.nngp)(network, x.astype(dtype)),
+            ):
+                assert found.dtype == dtype
+                np.testing.assert_allclose(found, wide, rtol=1e-5)
+            assert bnn.nngp(network, x.astype(dtype), diagonal=True).dtype == dtype
+
+
+def test_whole_numbers_serve_while_compiling_too(rng):
+    images = rng.integers(0, 255, (3, 2)).astype(np.uint8)
+    network = bnn.fcn(1, 3, 1)
+    compiled = jax.jit(lambda x: bnn.nngp(network, x))(images)
+    np.testing.assert_allclose(compiled, bnn.nngp(network, images), rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -410,6 +427,9 @@ def test_extreme_scales_leave_numbers(activation, rng):
         (lambda x: bnn.nngp(FLAT, x, memory=0), "memory: got 0"),
         (lambda x: bnn.nngp(FLAT, x, memory=64), "memory: got 64 bytes.*layer 0 .Dense."),
         (lambda x: bnn.nngp(FLAT, x[:0]), "x1: got shape .0, 3."),
+        (lambda x: jax.jit(lambda x: bnn.nngp(FLAT, x))(x[0]), "x1: got shape"),
+        (lambda x: bnn.nngp(SPATIAL, x[:, :, None], diagonal=True, memory=99), "memory: got 99"),
+        (lambda x: bnn.nngp([bnn.Dense(1)], x), "network: got list; expected a Network"),
     ],
 )
 def test_bad_calls_are_refused(call, expected):

@@ -185,6 +185,17 @@ def test_networks_without_a_closed_limit_are_refused_with_advice(message, x):
         bnn.ntk(network, x, diagonal=True)
 
 
+def test_positions_added_to_the_channels_of_examples_are_refused(rng):
+    attention = bnn.SelfAttention(3, position_std=0.5)
+    x = rng.standard_normal((2, 4, 3))
+    for first in ([], [bnn.AvgPool(2, 1)], [bnn.Residual([])]):
+        network = bnn.Network([*first, attention, bnn.GlobalAvgPool(), bnn.Dense(1)])
+        with pytest.raises(bnn.NoKnownLimit, match=r"\(SelfAttention\).* examples' own channels"):
+            bnn.nngp(network, x)
+    network = bnn.Network([bnn.Conv(3, 1), attention, bnn.GlobalAvgPool(), bnn.Dense(1)])
+    assert np.isfinite(bnn.nngp(network, x)).all()
+
+
 @pytest.mark.parametrize("message", UNLIMITED)
 def test_they_have_a_monte_carlo_kernel(message, x):
     kernel = quickly(lambda x: bnn.monte_carlo_kernel(UNLIMITED[message], draws=2)(x))(x)

@@ -22,7 +22,7 @@ NAMES = (
 )  # fmt: skip
 ALONE = ("fcn3_erf", "conv2_relu_gap", "layernorm_fcn_relu", "attention_gap")
 CHEAP = [name for name in NAMES if name != RESNET]
-TOLERANCE = 1e-6 if X64 else 1e-3
+TOLERANCE = 1e-8 if X64 else 1e-3
 KINDS = ("nngp", "ntk")
 
 

@@ -169,6 +169,14 @@ def test_the_folder_of_another_call_is_refused(x, change, expected, tmp_path):
     bnn.store_kernels(**arguments)
 
 
+def test_a_group_of_others_is_refused_and_left_alone(x, tmp_path):
+    group = zarr.open_group(tmp_path / "k", mode="a")
+    group.create_array("nngp", data=np.arange(3.0))
+    with pytest.raises(ValueError, match="store_kernels path.*a zarr group of others, with nngp"):
+        bnn.store_kernels(tmp_path / "k", NETWORK, x)
+    np.testing.assert_array_equal(zarr.open_group(tmp_path / "k", mode="r")["nngp"][:], [0, 1, 2])
+
+
 def test_a_network_with_equal_variances_is_refused(x, tmp_path):
     """Depth changes no variance of a relu network that keeps them, but every covariance."""
 

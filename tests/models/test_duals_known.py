@@ -61,6 +61,15 @@ def test_any_other_function_is_expanded():
     assert as_elementwise("tanh", degree=9) == as_elementwise(jnp.tanh, degree=9)
 
 
+class Unhashable:
+    """As modules that hold arrays are."""
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+    def __call__(self, x):
+        return jnp.tanh(x)
+
+
 @pytest.mark.parametrize(
     ("arguments", "parameters", "message"),
     [
@@ -80,6 +89,11 @@ def test_any_other_function_is_expanded():
         (("tanh",), {"degree": 0}, "whole number from 1"),
         ((jnp.tanh,), {"degree": -1}, "whole number from 1"),
         ((jax.nn.elu,), {"alpha": 2.0}, "beside a name only"),
+        (("Relu",), {}, "'relu' was meant"),
+        ((jax.nn.softmax,), {}, "depends on other entries.*Custom takes any"),
+        ((jnp.cumsum,), {}, "depends on other entries"),
+        ((np.tanh,), {}, "fails on an array.*a NumPy function"),
+        ((Unhashable(),), {}, "fails on an array: unhashable.*lambda x: module"),
     ],
 )
 def test_bad_names_and_parameters_are_refused(arguments, parameters, message):

@@ -8,7 +8,6 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ from jaxtyping import Array
 from bnnsample.checks import bad_input, check_count, check_scale
 from bnnsample.models.duals.arc_cosine import abs_dual, leaky_relu_dual, relu_dual
 from bnnsample.models.duals.dual import Dual
+from bnnsample.models.duals.elementwise import Elementwise, Function, check_elementwise
 from bnnsample.models.duals.exponentials import cos_dual, exp_dual, rbf_dual, sin_dual
 from bnnsample.models.duals.gaussian_integrals import (
     SIGMOID_SCALE,
@@ -29,27 +29,7 @@ from bnnsample.models.duals.gaussian_integrals import (
 from bnnsample.models.duals.hermite import HermiteDual
 from bnnsample.models.duals.polynomials import identity_dual, monomial_dual
 
-type Function = Callable[[Array], Array]
-
 LARGEST_MONOMIAL = 16
-
-
-@dataclass(frozen=True)
-class Elementwise:
-    """An elementwise function and its dual."""
-
-    function: Function
-    dual: Dual
-
-    @property
-    def error(self) -> float:
-        """What the dual's expansion misses, see ``Expansion``; 0 for a closed form."""
-        return self.dual.expansion.error if isinstance(self.dual, HermiteDual) else 0.0
-
-    @property
-    def slope_error(self) -> float:
-        """The same of its slope, which tangent kernels take."""
-        return self.dual.expansion.slope_error if isinstance(self.dual, HermiteDual) else 0.0
 
 
 @functools.lru_cache
@@ -170,7 +150,7 @@ CLOSED_FORMS: tuple[tuple[Function, str], ...] = (
 def activation(name: str, **parameters: Any) -> Elementwise:
     """The activation of that ``name``, with the parameters that ``jax.nn`` gives it."""
     if name not in KNOWN_ACTIVATIONS:
-        near = difflib.get_close_matches(name, KNOWN_ACTIVATIONS, n=1)
+        near = difflib.get_close_matches(name.lower(), KNOWN_ACTIVATIONS, n=1)
         raise bad_input(
             "Activation",
             got=repr(name),
@@ -217,6 +197,7 @@ def as_elementwise(
             expected="parameters beside a name only",
             probably="a function to be bound to them: lambda x: function(x, ...)",
         )
+    check_elementwise(function)
     names = [name for known, name in CLOSED_FORMS if known is function]
     return activation(names[0]) if names and degree is None else _expanded(function, degree)
 

@@ -27,7 +27,8 @@ class Activation(AbstractLayer):
     ``Activation("leaky_relu", negative_slope=0.1)``; ``gelu`` is the exact one. Many have closed
     dual forms. The others, and functions given as such, take their limit by a Hermite expansion,
     whose terms are chosen from their size, or as many as ``degree``; ``elementwise.error`` reports
-    the share of the variance that it misses.
+    the share of the variance that it misses, of pre-activations of standard deviation 0.5 to 2, and
+    ``elementwise.error_at(std)`` of others.
     """
 
     elementwise: Elementwise

@@ -9,6 +9,7 @@ from jaxtyping import Array
 
 from bnnsample.models.kernel import Covariance, Kernel, Shape
 from bnnsample.models.layers.base import Parameterisation, Std
+from bnnsample.numerics import safe_reciprocal
 
 
 def affine_kernel(
@@ -64,5 +65,7 @@ def affine_learning_rates(
     standard = parameterisation == "standard"
     rates: dict[str, Std] = {"weight": fan_in / w_std**2 if standard else 1.0}
     if b_std is not None:
-        rates["bias"] = 1 / b_std**2 if standard else 1.0
+        # an array may hold a 0, which is then trained as if it were not there
+        inverse = safe_reciprocal(b_std**2) if isinstance(b_std, jax.Array) else 1 / b_std**2
+        rates["bias"] = inverse if standard else 1.0
     return rates

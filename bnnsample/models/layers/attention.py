@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from bnnsample.checks import as_scale, bad_input, check_count
+from bnnsample.checks import NoKnownLimit, as_scale, bad_input, check_count
 from bnnsample.models.kernel import Covariance, Kernel, Needs, Positions, Shape, has_pairs
 from bnnsample.models.layers.base import AbstractLayer, Std
 from bnnsample.models.layers.dense import as_bias_scale
@@ -38,7 +38,8 @@ class SelfAttention(AbstractLayer):
 
     With ``position_std`` above 0, keys and queries see ``X`` plus a random embedding of the
     positions, with covariance ``position_std^2 exp(-distance / position_length)`` between
-    positions, or independent for each if ``position_length`` is None.
+    positions, or independent for each if ``position_length`` is None. Its limit is known where
+    ``X`` are units behind random weights, not the examples themselves.
     """
 
     channels: int
@@ -109,6 +110,11 @@ class SelfAttention(AbstractLayer):
         return out.reshape(x.shape[0], *spatial, self.channels)
 
     def kernel(self, kernel: Kernel) -> Kernel:
+        if self.position_std is not None and kernel.is_data:
+            raise NoKnownLimit(
+                "an embedding of positions added to the examples' own channels, which stay few: "
+                "put a layer such as Conv(width, 1) before it"
+            )
         assert kernel.cov1 is not None
         assert kernel.cov2 is not None
         shape = self.output_shape(kernel.shape)

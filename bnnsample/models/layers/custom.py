@@ -8,9 +8,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
-from bnnsample.checks import NoKnownLimit
+from bnnsample.checks import NoKnownLimit, bad_input
 from bnnsample.models.kernel import Kernel, Shape
 from bnnsample.models.layers.base import AbstractLayer, Params
 from bnnsample.pytrees import as_pytree
@@ -23,7 +24,9 @@ class Custom(AbstractLayer):
 
     Its limit is not known; ``monte_carlo_kernel`` averages over what ``init`` draws. To be sampled,
     ``init`` must draw from N(0, 1), all scales being in ``apply``, as for every layer. For a Flax
-    module: ``Custom(lambda key, shape: module.init(key, jnp.zeros((1, *shape))), module.apply)``.
+    module: ``Custom(lambda key, shape: module.init(key, jnp.zeros((1, *shape))), module.apply)``;
+    of an Equinox module, ``init`` returns the arrays ``eqx.filter(module, eqx.is_array)`` and
+    ``apply`` calls ``jax.vmap(eqx.combine(params, static))(x)``.
     """
 
     init_function: Callable[[Array, Shape], Params]
@@ -36,9 +39,16 @@ class Custom(AbstractLayer):
         return jax.eval_shape(self.apply_function, params, batch).shape[1:]
 
     def init(self, key: Key[Array, ""], input_shape: Shape, dtype: Any) -> Params:
-        return jax.tree.map(
-            lambda leaf: jnp.asarray(leaf, dtype), self.init_function(key, input_shape)
-        )
+        params = self.init_function(key, input_shape)
+        for path, leaf in jax.tree.leaves_with_path(params):
+            if not isinstance(leaf, jax.Array | np.ndarray | float | int):
+                raise bad_input(
+                    "Custom init",
+                    got=f"{type(leaf).__name__} at params{jax.tree_util.keystr(path)}",
+                    expected="a pytree of arrays",
+                    probably="an Equinox module, whose arrays are eqx.filter(module, eqx.is_array)",
+                )
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), params)
 
     def apply(self, params: Params, x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
         return self.apply_function(params, x)

@@ -137,6 +137,7 @@ class Residual(AbstractLayer):
             cov2=None if branch.cov2 is None else branch.cov2 + shortcut.cov2,
             gaussian=branch.gaussian and shortcut.gaussian,
             mixed=kernel.mixed or (branch.mixed and shortcut.mixed),
+            is_data=branch.is_data or shortcut.is_data,
         )
 
     def needs(self, output: Needs) -> Needs:
