@@ -21,8 +21,8 @@ from bnnsample.models.network import Network
 ENTRIES_PER_TILE = {"cpu": 2**16}
 """Entries of one covariance array of a tile, over all positions: half a megabyte in float64.
 
-Measured on two CPU cores: four times as many run out of the cache, and a quarter pays for more
-calls (experiments/README.md).
+Measured on two CPU cores: a quarter pays for more calls, four times as many gain nothing and hold
+more memory (experiments/README.md).
 """
 ENTRIES_PER_TILE_ELSEWHERE = 2**24
 """For accelerators, which want large arrays; not tuned."""
