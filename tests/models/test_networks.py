@@ -80,6 +80,5 @@ def test_inputs_that_are_not_flat_are_refused():
 
 
 def test_an_activation_that_is_not_elementwise_is_refused():
-    network = bnn.fcn(1, 3, 2, lambda x: x.sum(-1))
-    with pytest.raises(ValueError, match="elementwise"):
-        network.parameter_shapes((4,))
+    with pytest.raises(ValueError, match=r"a function that maps shape \(3,\) to \(\).*elementwise"):
+        bnn.fcn(1, 3, 2, lambda x: x.sum(-1))

@@ -55,7 +55,9 @@ def check_elementwise(function: Function) -> None:
         with jax.ensure_compile_time_eval():
             points = jnp.asarray(PROBES)
             whole = jax.jit(function)(points)
-            single = [function(points[i : i + 1])[0] for i in range(len(PROBES))]
+            single = np.concatenate(
+                [np.ravel(function(points[i : i + 1])) for i in range(len(PROBES))]
+            )
     except (TypeError, ValueError) as error:
         raise bad_input(
             "Activation",
@@ -64,7 +66,14 @@ def check_elementwise(function: Function) -> None:
             probably="a NumPy function, which jax.numpy has too, or a module, to be wrapped as "
             "lambda x: module(x)",
         ) from error
-    if whole.shape != points.shape or not np.allclose(whole, single, 1e-4, 1e-6, equal_nan=True):
+    if not whole.shape == single.shape == points.shape:
+        raise bad_input(
+            "Activation",
+            got=f"a function that maps shape {points.shape} to {whole.shape}",
+            expected="an elementwise function",
+            probably="a reduction or a layer was passed",
+        )
+    if not np.allclose(whole, single, 1e-4, 1e-6, equal_nan=True):
         raise bad_input(
             "Activation",
             got="a function of which an entry's value depends on other entries",
