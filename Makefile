@@ -6,6 +6,11 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 # seconds of silence end when a test does; two workers, one a core
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+FLOAT32 := BNNSAMPLE_TEST_PRECISION=float32 $(PYTEST) -k "not refused" \
+	--jaxtyping-packages=bnnsample,beartype.beartype
+FORMULAS := tests/limits tests/repriorisation tests/models \
+	tests/sampling/test_integrators.py tests/sampling/test_store.py
+LONG := devices empirical hyperparameters plan stored
 
 .PHONY: help quickstart cifar10-nngp test test-slow check format bench clean
 .DEFAULT_GOAL := help
@@ -20,13 +25,11 @@ quickstart: .venv/installed  ## Sample three widths under three targets; writes 
 # The second pass also checks every annotated shape; bad input would meet those checks before ours.
 test: .venv/installed-dev  ## Run the tests in float64, then the formulas and runs in float32
 	$(PYTEST) -m "not slow"
-	BNNSAMPLE_TEST_PRECISION=float32 $(PYTEST) -m "not slow" -k "not refused" \
-		--jaxtyping-packages=bnnsample,beartype.beartype \
-		tests/limits tests/repriorisation tests/sampling/test_integrators.py \
-		tests/sampling/test_store.py tests/models
+	$(FLOAT32) -m "not slow" $(FORMULAS) $(patsubst %,--ignore=tests/limits/test_%.py,$(LONG))
 
-test-slow: .venv/installed-dev  ## Run the long statistical tests
+test-slow: .venv/installed-dev  ## Run the long statistical tests, and float32 where it takes long
 	$(PYTEST) -m slow
+	$(FLOAT32) -m "not slow" $(patsubst %,tests/limits/test_%.py,$(LONG))
 
 check: .venv/installed-dev  ## Lint, check the format and the types
 	$(BIN)/ruff check .

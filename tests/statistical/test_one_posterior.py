@@ -58,7 +58,10 @@ def z_scores(run: DataTree, reference: DataTree) -> np.ndarray:
     return (mean - expected) / np.hypot(error, reference_error)
 
 
-@pytest.fixture(scope="module", params=[1, 2, 3], ids=lambda seed: f"seed {seed}")
+SEEDS = [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+
+
+@pytest.fixture(scope="module", params=SEEDS, ids=lambda seed: f"seed {seed}")
 def reference(request, posterior, x_test) -> tuple[int, DataTree]:
     return request.param, draw(bnn.marginal(posterior), x_test, request.param)
 
