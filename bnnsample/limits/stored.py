@@ -16,7 +16,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from bnnsample.checks import bad_input
+from bnnsample.checks import BadInput, bad_input
 from bnnsample.limits.kernels import as_input_pair, compute
 from bnnsample.limits.plan import Plan, entries_per_pair, even_part, memory_budget
 from bnnsample.limits.tiles import Kind
@@ -134,12 +134,7 @@ def _open(path: str | Path) -> zarr.Group:
     group = zarr.open_group(Path(path), mode="a")
     if "writer" not in group.attrs:
         if names := sorted(group.keys()):
-            raise bad_input(
-                f"store_kernels path {str(path)!r}",
-                got=f"a zarr group of others, with {', '.join(names)}",
-                expected="an empty or new folder, or the one of an interrupted equal call",
-                probably="a folder used before; give another",
-            )
+            raise _bad_folder(path, f"a zarr group of others, with {', '.join(names)}")
         group.attrs["writer"] = "bnnsample.store_kernels"
     return group
 
@@ -193,12 +188,16 @@ def _check_same(path: str | Path, group: zarr.Group, identity: dict[str, Any]) -
         if np.max(np.abs(before - now)) > rounding * np.max(np.abs(before)):
             differing = ["network"]
     if differing:
-        raise bad_input(
-            f"store_kernels path {str(path)!r}",
-            got=f"kernels of another call: its {' and '.join(differing)} differ",
-            expected="an empty or new folder, or the one of an interrupted equal call",
-            probably="a folder used before; give another",
-        )
+        raise _bad_folder(path, f"kernels of another call: its {' and '.join(differing)} differ")
+
+
+def _bad_folder(path: str | Path, got: str) -> BadInput:
+    return bad_input(
+        f"store_kernels path {str(path)!r}",
+        got=got,
+        expected="an empty or new folder, or the one of an interrupted equal call",
+        probably="a folder used before; give another",
+    )
 
 
 def _with_chunks(blocks: Plan, chunks: tuple[int, ...]) -> Plan:

@@ -21,7 +21,7 @@ type Stacks = tuple[Float[Array, "tiles rows columns"], ...]
 def computed_tiles(
     network: Network, x1: Array, x2: Array | None, plan: Plan, kinds: tuple[Kind, ...]
 ) -> Iterator[tuple[Int[np.ndarray, "tiles 2"], Stacks]]:
-    """Bundles of tiles and where they begin, in order; each device works one bundle ahead."""
+    """Bundles of tiles and where they begin, in order; devices work at once, each on its own."""
     devices = jax.local_devices()
     copies = [jax.device_put((network, x1, x2), device) for device in devices]
     tile = (plan.rows, plan.columns)

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from bnnsample.checks import bad_input, check_scale
 from bnnsample.models.duals.dual import Dual
-from bnnsample.models.duals.hermite import HermiteDual
-
-type Function = Callable[[Array], Array]
+from bnnsample.models.duals.hermite import Function, HermiteDual
 
 PROBES = (-1.3, 0.4, 2.1)
 """Where a function is tried; arbitrary."""

@@ -68,10 +68,10 @@ class HermiteDual:
         rho = cov * (safe_reciprocal(std1) * safe_reciprocal(std2))
 
         orders = self._orders()
-        if self.degree is None and self.expansion.error > LARGEST_ERROR:
+        if self.degree is None and (error := self.expansion.error) > LARGEST_ERROR:
             raise NoKnownLimit(
                 f"an activation of which {LARGEST_DEGREE} Hermite polynomials miss "
-                f"{min(1.0, self.expansion.error):.0%}, as it oscillates fast or jumps"
+                f"{min(1.0, error):.0%}, as it oscillates fast or jumps"
             )
         (values1, slopes1), (values2, slopes2) = (
             self._coefficients(std, orders) for std in (std1, std2)
@@ -86,15 +86,14 @@ class HermiteDual:
         self, std: Covariance, orders: tuple[int, ...]
     ) -> tuple[Float[Array, "value_terms ..."], Float[Array, "slope_terms ..."]]:
         """Of the value and of the slope, one row for each order and for the two next ones."""
-        rest = _rest(self.function, std, orders)
+        values = _coefficients(self.function, std, orders)
+        rest = _rest(self.function, std, orders, values)
         # by h_k' = sqrt(k) h_(k - 1), as the others
         growth = jnp.stack([k**0.5 * safe_reciprocal(std) for k in _next_orders(orders)])
         first = 1 if _next_orders(orders)[0] == 0 else 0
         derived = _coefficients(_derivative(self.function), std, _derived(orders))
-        return (
-            jnp.concatenate([_coefficients(self.function, std, orders), rest]),
-            jnp.concatenate([derived, (growth * rest)[first:]]),
-        )
+        slopes = jnp.concatenate([derived, (growth * rest)[first:]])
+        return jnp.concatenate([values, rest]), slopes
 
     def _orders(self) -> tuple[int, ...]:
         if self.degree is None:
@@ -139,13 +138,14 @@ def _coefficients(phi: Function, std: Covariance, orders: tuple[int, ...]) -> Fl
     return jnp.tensordot(jnp.asarray(basis.T, std.dtype), values, (1, -1), precision="highest")
 
 
-def _rest(phi: Function, std: Covariance, orders: tuple[int, ...]) -> Float[Array, "2 ..."]:
+def _rest(
+    phi: Function, std: Covariance, orders: tuple[int, ...], coefficients: Float[Array, "k ..."]
+) -> Float[Array, "2 ..."]:
     """Roots of what ``orders`` leave of the second moment: of the parities of the next orders."""
     nodes, weights = hermite_basis((0,), max(NODES, *orders, 0))
     values = phi(jnp.multiply.outer(std, jnp.asarray(nodes, std.dtype)))
     weights = jnp.asarray(weights[:, 0], std.dtype)
     square, opposite = (values * other @ weights for other in (values, values[..., ::-1]))
-    coefficients = _coefficients(phi, std, orders)
     rounding = 1e2 * jnp.finfo(std.dtype).eps * square
     rest = []
     for order in _next_orders(orders):
