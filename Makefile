@@ -4,12 +4,14 @@ PYTHON ?= $(firstword $(foreach p,python3 python3.14 python3.13 python3.12 pytho
 	$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null && echo $(p))))
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
-# seconds of silence end when a test does; two workers, one a core
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadscope
-FLOAT32 := BNNSAMPLE_TEST_PRECISION=float32 $(PYTEST) -k "not refused" \
+# two workers, one a core; tests compile more than they compute, so XLA optimises in test-slow only
+OPTIMISE := 0
+PYTEST = XLA_FLAGS="--xla_backend_optimization_level=$(OPTIMISE)" \
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadscope
+FLOAT32 = BNNSAMPLE_TEST_PRECISION=float32 $(PYTEST) -k "not refused" \
 	--jaxtyping-packages=bnnsample,beartype.beartype
-FORMULAS := tests/limits tests/repriorisation tests/models \
-	tests/sampling/test_integrators.py tests/sampling/test_store.py
+FORMULAS := tests/limits tests/repriorisation tests/models tests/test_randomness.py \
+	tests/sampling/test_integrators.py tests/sampling/test_store.py tests/diagnostics/test_vectorised.py
 LONG := devices empirical hyperparameters plan stored
 
 .PHONY: help quickstart cifar10-nngp test test-slow check format bench clean
@@ -27,6 +29,7 @@ test: .venv/installed-dev  ## Run the tests in float64, then the formulas and ru
 	$(PYTEST) -m "not slow"
 	$(FLOAT32) -m "not slow" $(FORMULAS) $(patsubst %,--ignore=tests/limits/test_%.py,$(LONG))
 
+test-slow: OPTIMISE := 3
 test-slow: .venv/installed-dev  ## Run the long statistical tests, and float32 where it takes long
 	$(PYTEST) -m slow
 	$(FLOAT32) -m "not slow" $(patsubst %,tests/limits/test_%.py,$(LONG))

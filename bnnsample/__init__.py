@@ -52,14 +52,30 @@ from bnnsample.limits.dynamics import GradientFlow as GradientFlow
 from bnnsample.limits.hyperparameters import fit_hyperparameters as fit_hyperparameters
 from bnnsample.limits.hyperparameters import Fit as Fit
 
+from bnnsample.repriorisation.base import AbstractTarget as AbstractTarget
 from bnnsample.repriorisation.targets import standard as standard
 from bnnsample.repriorisation.targets import repriorised as repriorised
-from bnnsample.repriorisation.targets import marginal as marginal
+from bnnsample.repriorisation.marginal import marginal as marginal
 
-from bnnsample.sampling.samplers import HMC as HMC
-from bnnsample.sampling.samplers import NUTS as NUTS
+from bnnsample.sampling.samplers.hamiltonian import HMC as HMC
+from bnnsample.sampling.samplers.hamiltonian import NUTS as NUTS
+from bnnsample.sampling.samplers.hamiltonian import MALA as MALA
+from bnnsample.sampling.samplers.hamiltonian import PCNL as PCNL
+from bnnsample.sampling.samplers.langevin import Langevin as Langevin
+from bnnsample.sampling.samplers.crank_nicolson import PCN as PCN
+from bnnsample.sampling.samplers.crank_nicolson import EllipticalSlice as EllipticalSlice
+from bnnsample.sampling.samplers.microcanonical import (
+    MicrocanonicalLangevin as MicrocanonicalLangevin,
+)
+from bnnsample.sampling.samplers.microcanonical import (
+    UnadjustedMicrocanonicalLangevin as UnadjustedMicrocanonicalLangevin,
+)
 from bnnsample.sampling.run import sample as sample
-from bnnsample.sampling.run import Progress as Progress
+from bnnsample.sampling.run import resume as resume
+from bnnsample.sampling.mesh import device_mesh as device_mesh
+from bnnsample.sampling.progress import Progress as Progress
+from bnnsample.sampling.warmup import NoUsableStepSize as NoUsableStepSize
+from bnnsample.sampling.folder import CannotWrite as CannotWrite
 from bnnsample.sampling.store import save_run as save_run
 from bnnsample.sampling.store import load_run as load_run
 

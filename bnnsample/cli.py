@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import threading
 import time
@@ -144,7 +145,7 @@ class _Display:
         self._bar.stop()
 
     def progress(self, label: str, progress: RunProgress) -> None:
-        note = "" if progress.phase == "compiling" else f"acceptance {progress.acceptance:.2f}"
+        note = "" if progress.phase == "compiling" else _note(progress)
         self._status = f"{label}: {progress.phase}"
         if self._task is None:
             self._task = self._bar.add_task(self._status, total=progress.total, note=note)
@@ -177,6 +178,18 @@ class _Display:
     def _say(self, text: str) -> None:
         self._console.print(text, markup=False)
         self._last_line = time.monotonic()
+
+
+def _note(progress: RunProgress) -> str:
+    """Acceptance of each chain, divergences and the running ESS where there are any, time left."""
+    parts = ["acceptance " + " ".join(f"{rate:.2f}" for rate in progress.acceptance)]
+    if progress.divergences.any():
+        parts.append(f"{progress.divergences.sum()} divergences")
+    if math.isfinite(progress.ess):
+        parts.append(f"ESS {progress.ess:.0f}")
+    if math.isfinite(progress.seconds_left):
+        parts.append(f"{progress.seconds_left:.0f} s left")
+    return ", ".join(parts)
 
 
 if __name__ == "__main__":

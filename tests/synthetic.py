@@ -48,6 +48,7 @@ def make_run(
     divergences: int = 0,
     target: str = "marginal",
     gradients_per_draw: int | np.ndarray = GRADIENTS_PER_DRAW,
+    lp: np.ndarray | None = None,
 ) -> DataTree:
     """A run with ``arrays`` in it: predictions by their names, all others in the posterior."""
     chains, draws = next(iter(arrays.values())).shape[:2]
@@ -63,6 +64,7 @@ def make_run(
             "diverging": diverging.reshape(chains, draws),
             "acceptance_rate": np.full((chains, draws), 0.75),
             "step_size": np.full((chains, draws), 0.125),
+            "lp": np.random.default_rng(6).standard_normal((chains, draws)) if lp is None else lp,
         },
         "observed_data": {"y": np.zeros(3)},
         "constant_data": {"x": np.zeros((3, 2))},

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import bnnsample as bnn
 from bnnsample.models.kernel import Shape
 from bnnsample.repriorisation.targets import TARGETS
-from bnnsample.sampling.samplers import AbstractSampler
+from bnnsample.sampling.samplers.base import AbstractSampler
 
 
 def softsign(x: jax.Array) -> jax.Array:
@@ -31,9 +31,20 @@ NETWORKS = {
 SAMPLERS: dict[str, AbstractSampler] = {
     "HMC rotation": bnn.HMC(),
     "HMC leapfrog": bnn.HMC(6, integrator="leapfrog"),
+    "HMC diagonal": bnn.HMC(5, mass="diagonal"),
     "NUTS rotation": bnn.NUTS(max_doublings=5),
-    "NUTS leapfrog": bnn.NUTS(integrator="leapfrog", max_doublings=6),
+    "NUTS leapfrog": bnn.NUTS(integrator="leapfrog", max_doublings=6, mass="diagonal"),
+    "MALA rotation": bnn.MALA(),
+    "MALA leapfrog": bnn.MALA(integrator="leapfrog"),
+    "pCNL": bnn.PCNL(),
+    "pCN": bnn.PCN(),
+    "elliptical slice": bnn.EllipticalSlice(),
+    "Langevin rotation": bnn.Langevin(),
+    "Langevin leapfrog": bnn.Langevin(integrator="leapfrog"),
+    "microcanonical": bnn.MicrocanonicalLangevin(),
+    "microcanonical, unadjusted": bnn.UnadjustedMicrocanonicalLangevin(),
 }
+EXACT_SAMPLERS = {name: sampler for name, sampler in SAMPLERS.items() if sampler.exact}
 
 MAPPED_TARGETS = {name: target for name, target in TARGETS.items() if name != "standard"}
 

@@ -9,6 +9,7 @@ from xarray import DataTree
 
 from bnnsample.checks import bad_input
 from bnnsample.diagnostics.convergence import QUANTITIES, Convergence, convergence
+from bnnsample.sampling.draws import stuck_chains
 
 RHAT_THRESHOLD = 1.01
 ESS_PER_CHAIN = 100
@@ -62,7 +63,7 @@ def diagnose(
         )
     needed = float(ess_per_chain) * run.attrs["chains"]
     findings = [_judge(name, found[name], rhat, needed) for name in QUANTITIES if name in found]
-    findings.append(_divergences(run))
+    findings += [_divergences(run), _stuck(run), _exact(run)]
     return Diagnosis(all(finding.ok for finding in findings), tuple(findings), found)
 
 
@@ -83,6 +84,27 @@ def _judge(name: str, figures: Convergence, rhat: float, needed: float) -> Findi
         figure=f"R-hat up to {figures.rhat_max:.3f} (at most {rhat:g}), "
         f"ESS at least {smallest:.0f} (at least {needed:.0f})",
         advice=advice,
+    )
+
+
+def _stuck(run: DataTree) -> Finding:
+    stuck = stuck_chains(run)
+    return Finding(
+        name="stuck chains",
+        ok=not stuck,
+        figure=", ".join(f"chain {chain}" for chain in stuck) or "none",
+        advice="Their last half has fewer than three positions: warm up longer, or raise "
+        "target_acceptance",
+    )
+
+
+def _exact(run: DataTree) -> Finding:
+    exact = bool(run.attrs.get("exact", True))
+    return Finding(
+        name="exactness",
+        ok=exact,
+        figure="draws of the posterior" if exact else f"{run.attrs['sampler']} is biased",
+        advice="Take a sampler with an accept step",
     )
 
 

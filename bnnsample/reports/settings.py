@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bnnsample.checks import bad_input, check_count
 from bnnsample.repriorisation.targets import TARGETS
-from bnnsample.sampling.samplers import HMC, AbstractSampler
+from bnnsample.sampling.samplers.base import AbstractSampler
+from bnnsample.sampling.samplers.hamiltonian import HMC
 
 SAMPLERS: dict[str, AbstractSampler] = {
     "standard": HMC(integrator="leapfrog"),

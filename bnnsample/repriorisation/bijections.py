@@ -3,7 +3,8 @@
 ``W = M + S phi`` with ``Sigma = S S' = (I + Psi' Psi / ridge)^-1``, ``M = Sigma Psi' y / ridge``:
 with ``ridge = noise_std^2`` the conditional posterior of the readout. Any other positive ridge is
 a regularised map, exact through its log-determinant. The primal form factorises a (p, p) matrix,
-the dual form an (n, n) one; they are different square roots ``S`` of the same ``Sigma``.
+the dual form an (n, n) one; they are different square roots ``S`` of the same ``Sigma``. Whatever
+else is exact given the features, the law of ``Psi* W`` at test inputs, needs the same factor.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bnnsample.checks import check_scale
+from bnnsample.models.posterior import Posterior
 from bnnsample.numerics import add_diagonal, cholesky, half_log_det, solve_cholesky, solve_lower
 from bnnsample.pytrees import as_pytree
 
@@ -52,9 +54,55 @@ class Identity(AbstractBijection):
         return readout, jnp.zeros((), readout.dtype)
 
 
+class AbstractReadoutMap(AbstractBijection):
+    """``W = M + S phi`` in parts that share the factor of one matrix of the features."""
+
+    y: Float[Array, "n o"]
+    ridge: float | Scalar
+
+    @abstractmethod
+    def factor(self, features: Float[Array, "n p"]) -> Float[Array, "k k"]:
+        """The Cholesky factor that every other part takes."""
+
+    @abstractmethod
+    def mean(
+        self, features: Float[Array, "n p"], factor: Float[Array, "k k"]
+    ) -> Float[Array, "p o"]:
+        """``M``."""
+
+    @abstractmethod
+    def root(
+        self, features: Float[Array, "n p"], factor: Float[Array, "k k"], phi: Float[Array, "p o"]
+    ) -> Float[Array, "p o"]:
+        """``S phi``."""
+
+    @abstractmethod
+    def std(
+        self,
+        features: Float[Array, "n p"],
+        factor: Float[Array, "k k"],
+        test_features: Float[Array, "m p"],
+    ) -> Float[Array, " m"]:
+        """Standard deviation of ``Psi* S phi`` for ``phi`` from N(0, I), the same for all outputs.
+
+        The square root of the diagonal of ``Psi* Sigma Psi*'``.
+        """
+
+    @abstractmethod
+    def logdet(self, factor: Float[Array, "k k"]) -> Scalar:
+        """``log |det dW/dphi|``."""
+
+    def forward_and_logdet(
+        self, features: Float[Array, "n p"], phi: Float[Array, "p o"]
+    ) -> tuple[Float[Array, "p o"], Scalar]:
+        factor = self.factor(features)
+        readout = self.mean(features, factor) + self.root(features, factor, phi)
+        return readout, self.logdet(factor)
+
+
 @as_pytree("y", "ridge")
 @dataclass(frozen=True)
-class Primal(AbstractBijection):
+class Primal(AbstractReadoutMap):
     """The map by the factor of ``G = Psi' Psi + ridge I_p = L L'``; cheap when p <= n.
 
     ``W = L^-T (sqrt(ridge) phi + L^-1 Psi' y)``: O(n p^2 + p^3).
@@ -66,31 +114,43 @@ class Primal(AbstractBijection):
     def __post_init__(self) -> None:
         check_scale("ridge", self.ridge)
 
-    def _factor(self, features: Float[Array, "n p"]) -> Float[Array, "p p"]:
+    def factor(self, features: Float[Array, "n p"]) -> Float[Array, "p p"]:
         return cholesky(add_diagonal(features.T @ features, self.ridge))
 
-    def _logdet(self, factor: Float[Array, "p p"]) -> Scalar:
+    def mean(
+        self, features: Float[Array, "n p"], factor: Float[Array, "p p"]
+    ) -> Float[Array, "p o"]:
+        return solve_cholesky(factor, features.T @ self.y)
+
+    def root(
+        self, features: Float[Array, "n p"], factor: Float[Array, "p p"], phi: Float[Array, "p o"]
+    ) -> Float[Array, "p o"]:
+        return solve_lower(factor, jnp.sqrt(self.ridge) * phi, transpose=True)
+
+    def std(
+        self,
+        features: Float[Array, "n p"],
+        factor: Float[Array, "p p"],
+        test_features: Float[Array, "m p"],
+    ) -> Float[Array, " m"]:
+        whitened = solve_lower(factor, test_features.T)
+        return jnp.sqrt(self.ridge * jnp.sum(whitened**2, axis=0))
+
+    def logdet(self, factor: Float[Array, "p p"]) -> Scalar:
         p, outputs = factor.shape[0], self.y.shape[1]
         return outputs * (0.5 * p * jnp.log(self.ridge) - half_log_det(factor))
-
-    def forward_and_logdet(
-        self, features: Float[Array, "n p"], phi: Float[Array, "p o"]
-    ) -> tuple[Float[Array, "p o"], Scalar]:
-        factor = self._factor(features)
-        centred = jnp.sqrt(self.ridge) * phi + solve_lower(factor, features.T @ self.y)
-        return solve_lower(factor, centred, transpose=True), self._logdet(factor)
 
     def inverse_and_logdet(
         self, features: Float[Array, "n p"], readout: Float[Array, "p o"]
     ) -> tuple[Float[Array, "p o"], Scalar]:
-        factor = self._factor(features)
+        factor = self.factor(features)
         centred = factor.T @ readout - solve_lower(factor, features.T @ self.y)
-        return centred / jnp.sqrt(self.ridge), -self._logdet(factor)
+        return centred / jnp.sqrt(self.ridge), -self.logdet(factor)
 
 
 @as_pytree("y", "ridge")
 @dataclass(frozen=True)
-class Dual(AbstractBijection):
+class Dual(AbstractReadoutMap):
     """The map by the factor of ``K = Psi Psi' + ridge I_n = C C'``; cheap when p > n.
 
     ``W = phi + Psi' C^-T [C^-1 y - (C + sqrt(ridge) I)^-1 Psi phi]``: O(n^2 p + n^3). The square
@@ -103,34 +163,46 @@ class Dual(AbstractBijection):
     def __post_init__(self) -> None:
         check_scale("ridge", self.ridge)
 
-    def _factor(self, features: Float[Array, "n p"]) -> Float[Array, "n n"]:
+    def factor(self, features: Float[Array, "n p"]) -> Float[Array, "n n"]:
         return cholesky(add_diagonal(features @ features.T, self.ridge))
 
-    def _logdet(self, factor: Float[Array, "n n"]) -> Scalar:
+    def mean(
+        self, features: Float[Array, "n p"], factor: Float[Array, "n n"]
+    ) -> Float[Array, "p o"]:
+        return features.T @ solve_cholesky(factor, self.y)
+
+    def root(
+        self, features: Float[Array, "n p"], factor: Float[Array, "n n"], phi: Float[Array, "p o"]
+    ) -> Float[Array, "p o"]:
+        shifted = add_diagonal(factor, jnp.sqrt(self.ridge))
+        inner = solve_lower(shifted, features @ phi)
+        return phi - features.T @ solve_lower(factor, inner, transpose=True)
+
+    def std(
+        self,
+        features: Float[Array, "n p"],
+        factor: Float[Array, "n n"],
+        test_features: Float[Array, "m p"],
+    ) -> Float[Array, " m"]:
+        whitened = solve_lower(factor, features @ test_features.T)
+        variance = jnp.sum(test_features**2, axis=1) - jnp.sum(whitened**2, axis=0)
+        return jnp.sqrt(jnp.maximum(variance, 0.0))
+
+    def logdet(self, factor: Float[Array, "n n"]) -> Scalar:
         n, outputs = self.y.shape
         return outputs * (0.5 * n * jnp.log(self.ridge) - half_log_det(factor))
-
-    def forward_and_logdet(
-        self, features: Float[Array, "n p"], phi: Float[Array, "p o"]
-    ) -> tuple[Float[Array, "p o"], Scalar]:
-        factor = self._factor(features)
-        shifted = add_diagonal(factor, jnp.sqrt(self.ridge))
-        bracket = solve_lower(factor, self.y) - solve_lower(shifted, features @ phi)
-        readout = phi + features.T @ solve_lower(factor, bracket, transpose=True)
-        return readout, self._logdet(factor)
 
     def inverse_and_logdet(
         self, features: Float[Array, "n p"], readout: Float[Array, "p o"]
     ) -> tuple[Float[Array, "p o"], Scalar]:
         # Woodbury, with D = C + sqrt(ridge) I and Psi Psi' = C C' - ridge I, reduces the inverse of
         # Andrews' root to S^-1 = I + Psi' D^-T Psi / sqrt(ridge).
-        factor = self._factor(features)
+        factor = self.factor(features)
         root = jnp.sqrt(self.ridge)
         shifted = add_diagonal(factor, root)
-        mean = features.T @ solve_cholesky(factor, self.y)
-        centred = readout - mean
+        centred = readout - self.mean(features, factor)
         correction = solve_lower(shifted, features @ centred, transpose=True)
-        return centred + features.T @ correction / root, -self._logdet(factor)
+        return centred + features.T @ correction / root, -self.logdet(factor)
 
 
 def readout_bijection(
@@ -138,3 +210,9 @@ def readout_bijection(
 ) -> Primal | Dual:
     """The cheaper form of the map for ``p = num_features`` and the n rows of ``y``."""
     return Dual(y, ridge) if num_features > y.shape[0] else Primal(y, ridge)
+
+
+def exact_bijection(posterior: Posterior) -> Primal | Dual:
+    """The map that sends N(0, I) to the readout's conditional posterior."""
+    p = posterior.parameter_shapes.readout.shape[0]
+    return readout_bijection(p, posterior.y, posterior.likelihood.noise_std**2)

@@ -1,4 +1,4 @@
-"""Chains that advance together: transitions, step-size adaptation, one compilation for both."""
+"""Chains that advance together: transitions of warm-up and of sampling in one compilation."""
 
 from __future__ import annotations
 
@@ -8,32 +8,28 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from blackjax.adaptation.step_size import (
-    DualAveragingAdaptationState,
-    dual_averaging_adaptation,
-)
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from bnnsample.models.priors import log_prior
 from bnnsample.repriorisation.targets import AbstractTarget
-from bnnsample.sampling.samplers import AbstractSampler, transition_stats
-
-FIRST_STEP_SIZE = 0.1
-"""Where dual averaging starts; arbitrary, it moves by orders of magnitude in ten draws."""
+from bnnsample.sampling.samplers.base import AbstractSampler, Info
+from bnnsample.sampling.warmup import Adaptation, adapt, new_adaptation, phases, tuning
 
 
 class ChainKeys(NamedTuple):
     """Independent streams of each chain, so that no chain depends on how many there are."""
 
     init: Key[Array, " chains"]
+    warmup: Key[Array, " chains"]
     transitions: Key[Array, " chains"]
     functionals: Key[Array, " chains"]
 
 
 class Chains(NamedTuple):
-    """All chains' sampler states and step-size adaptation, chain axis first."""
+    """All chains' sampler states and adaptations, chain axis first."""
 
     sampler: Any
-    adaptation: DualAveragingAdaptationState
+    adaptation: Adaptation
 
 
 class Transitions(NamedTuple):
@@ -49,80 +45,93 @@ def chain_keys(seed: int, target: str, chains: int) -> ChainKeys:
     Runs of two targets with one seed are then independent and can be held against each other.
     """
     root = jax.random.fold_in(jax.random.key(seed), zlib.crc32(target.encode()))
-    per_chain = jax.vmap(lambda chain: jax.random.split(jax.random.fold_in(root, chain), 3))(
+    streams = len(ChainKeys._fields)
+    per_chain = jax.vmap(lambda chain: jax.random.split(jax.random.fold_in(root, chain), streams))(
         jnp.arange(chains)
     )
-    return ChainKeys(*(per_chain[:, stream] for stream in range(3)))
+    return ChainKeys(*(per_chain[:, stream] for stream in range(streams)))
 
 
 @partial(jax.jit, static_argnames="sampler")
 def start(target: AbstractTarget, sampler: AbstractSampler, keys: Key[Array, " chains"]) -> Chains:
     """Chains at their starting points, before any adaptation."""
-    init_adaptation, _, _ = dual_averaging_adaptation(sampler.target_acceptance)
-    dtype = target.posterior.x.dtype
 
     def start_one(key: Key[Array, ""]) -> Chains:
-        first = jnp.asarray(min(FIRST_STEP_SIZE, sampler.max_step_size), dtype)
-        algorithm: Any = sampler.build(target, first)
-        state = algorithm.init(target.init(key))
-        adaptation = init_adaptation(first)  # pyright: ignore[reportArgumentType]
-        return Chains(state, jax.tree.map(lambda value: jnp.asarray(value, dtype), adaptation))
+        position_key, state_key = jax.random.split(key)
+        position = target.init(position_key)
+        adaptation = new_adaptation(target, sampler, position)
+        begin = jnp.zeros((), int)
+        first = tuning(sampler, adaptation, phases(sampler, begin), begin, begin == 0)
+        return Chains(sampler.build(target, first).init(position, state_key), adaptation)
 
     return jax.vmap(start_one)(keys)
 
 
-@partial(jax.jit, static_argnames=("sampler", "capacity"))
+class Segment(NamedTuple):
+    """Which transitions to make: ``length`` of them from index ``first``, adapting or not."""
+
+    first: Int[Array, ""]
+    length: Int[Array, ""]
+    warmup: Int[Array, ""]
+    adapting: Bool[Array, ""]
+
+
+@partial(jax.jit, static_argnames=("sampler", "capacity"), donate_argnames="chains")
 def advance(
     target: AbstractTarget,
     sampler: AbstractSampler,
     chains: Chains,
     keys: Key[Array, " chains"],
-    first: Int[Array, ""],
-    count: Int[Array, ""],
-    adapting: Bool[Array, ""],
+    segment: Segment,
     *,
     capacity: int,
 ) -> tuple[Chains, Transitions]:
-    """``count <= capacity`` transitions of every chain, of which the first has index ``first``.
+    """At most ``capacity`` transitions of every chain.
 
-    ``count`` and ``adapting`` are traced, so warm-up, draws and a shorter last segment share one
-    compilation; ``count = 0`` only compiles. Entries from ``count`` on are zero.
+    The segment is traced, so warm-up, draws and a shorter last segment share one compilation;
+    ``length = 0`` only compiles. Entries from ``length`` on are zero. A chain whose warm-up has
+    converged stands still while the others' goes on.
     """
-    transition = jax.vmap(partial(_transition, target, sampler, adapting))
+    plan = phases(sampler, segment.warmup)
+
+    def transition(
+        index: Int[Array, ""], chain: Chains, key: Key[Array, ""]
+    ) -> tuple[Chains, Transitions]:
+        size = tuning(sampler, chain.adaptation, plan, index, segment.adapting)
+        step: Any = sampler.build(target, size).step
+        after, info = step(jax.random.fold_in(key, index), chain.sampler)
+
+        def adapted() -> Chains:
+            found = adapt(target, sampler, chain.adaptation, plan, index, after, info)
+            return jax.tree.map(
+                partial(jnp.where, chain.adaptation.converged), chain, Chains(after, found)
+            )
+
+        new = jax.lax.cond(segment.adapting, adapted, lambda: Chains(after, chain.adaptation))
+        stats = _stats(chain.sampler, new.sampler, info) | {"step_size": size.step_size}
+        return new, Transitions(new.sampler.position, stats)
 
     def body(index: Array, carry: tuple[Chains, Transitions]) -> tuple[Chains, Transitions]:
         chains, record = carry
-        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, first + index)
-        chains, transitions = transition(chains, step_keys)
-        return chains, jax.tree.map(lambda kept, new: kept.at[index].set(new), record, transitions)
+        chains, new = jax.vmap(transition, (None, 0, 0))(segment.first + index, chains, keys)
+        return chains, jax.tree.map(lambda kept, row: kept.at[index].set(row), record, new)
 
-    _, shapes = jax.eval_shape(transition, chains, keys)
+    _, shapes = jax.eval_shape(jax.vmap(transition, (None, 0, 0)), segment.first, chains, keys)
     empty = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
-    return jax.lax.fori_loop(0, count, body, (chains, empty))
+    return jax.lax.fori_loop(0, segment.length, body, (chains, empty))
 
 
-def _transition(
-    target: AbstractTarget,
-    sampler: AbstractSampler,
-    adapting: Bool[Array, ""],
-    chain: Chains,
-    key: Key[Array, ""],
-) -> tuple[Chains, Transitions]:
-    _, update_adaptation, _ = dual_averaging_adaptation(sampler.target_acceptance)
-    size = step_size(sampler, chain.adaptation, adapting)
-    algorithm: Any = sampler.build(target, size)
-    state, info = algorithm.step(key, chain.sampler)
-    adapted = update_adaptation(chain.adaptation, info.acceptance_rate)
-    adaptation = jax.tree.map(
-        lambda new, old: jnp.where(adapting, new, old).astype(old.dtype), adapted, chain.adaptation
-    )
-    stats = transition_stats(chain.sampler, state, info) | {"step_size": size}
-    return Chains(state, adaptation), Transitions(state.position, stats)
+def _stats(before: Any, after: Any, info: Info) -> dict[str, Array]:
+    """ArviZ's ``sample_stats`` of one transition, by ArviZ's names.
 
-
-def step_size(
-    sampler: AbstractSampler, adaptation: DualAveragingAdaptationState, adapting: Bool[Array, ""]
-) -> Float[Array, ...]:
-    """The step size being tried while adapting, and the adapted average afterwards."""
-    log_size = jnp.where(adapting, adaptation.log_step_size, adaptation.log_step_size_avg)
-    return jnp.minimum(jnp.exp(log_size), sampler.max_step_size)
+    ``energy`` is the Hamiltonian at the start of the trajectory, which is what the energy
+    diagnostic (BFMI) needs.
+    """
+    lp_before, lp = (state.logdensity + log_prior(state.position) for state in (before, after))
+    return {
+        "acceptance_rate": info.acceptance_rate,
+        "diverging": info.is_divergent,
+        "energy": info.kinetic_energy - lp_before,
+        "lp": lp,
+        "n_steps": info.num_steps,
+    }

@@ -1,4 +1,4 @@
-"""Draws as an ArviZ DataTree that says how it was made."""
+"""What goes into a run beside its draws: data, limit, and how it was made."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import dataclasses
 import json
 import os
 import platform
+import warnings
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import Any
 
-import arviz_base
 import jax
 import numpy as np
 from jaxtyping import Array, Float
@@ -17,93 +17,19 @@ from xarray import DataTree
 
 from bnnsample.limits.gaussian_process import nngp_posterior
 from bnnsample.models.posterior import Posterior
-from bnnsample.repriorisation.targets import AbstractTarget
-from bnnsample.sampling.samplers import AbstractSampler
+from bnnsample.sampling.loop import Cursor
+from bnnsample.sampling.settings import Settings
 
-PREDICTION_DIMENSIONS = {
-    "f": ["test_point", "output"],
-    "y": ["test_point", "output"],
-    "f_mean": ["test_point", "output"],
-    "f_std": ["test_point"],
-}
-DIMENSIONS = {
-    "hidden_projection": ["projection"],
-    "readout_projection": ["projection"],
-    "readout": ["feature", "output"],
-    "x": ["point"],
-    "y": ["point", "output"],
-    "x_test": ["test_point"],
-    "nngp_mean": ["test_point", "output"],
-    "nngp_std": ["test_point"],
-}
 REPORTED_VERSIONS = ("bnnsample", "jax", "blackjax", "numpyro", "arviz", "numpy")
 
 
-NOISE_STREAM = 1
-"""Sets the noise's generators apart from others with the same seed."""
-
-
-class Timings(NamedTuple):
-    """Wall-clock seconds of a run's three parts."""
-
-    compile_seconds: float
-    warmup_seconds: float
-    sampling_seconds: float
-
-
-def assemble(
-    target: AbstractTarget,
-    sampler: AbstractSampler,
-    kept: dict[str, np.ndarray],
-    stats: dict[str, np.ndarray],
-    x_test: Float[Array, "m ..."] | None,
-    limit: dict[str, np.ndarray] | None,
-    timings: Timings,
-    warmup: int,
-    seed: int,
-) -> DataTree:
-    """The run: draws (chain, draw, ...) with their data, limit and provenance."""
-    posterior = target.posterior
-    groups: dict[str, dict[str, Any]] = {
-        "posterior": {
-            name: value for name, value in kept.items() if name not in PREDICTION_DIMENSIONS
-        },
-        "sample_stats": stats | {"n_gradients": stats["n_steps"]},
-        "observed_data": {"y": np.asarray(posterior.y)},
-        "constant_data": {"x": np.asarray(posterior.x)},
-    }
-    predictions = {name: kept[name] for name in PREDICTION_DIMENSIONS if name in kept}
-    if predictions:
-        f = predictions["f"]
-        noise = _noise(f.shape, seed) * posterior.likelihood.noise_std
-        groups["predictions"] = predictions | {"y": (f + noise).astype(f.dtype)}
-    if x_test is not None:
-        groups["constant_data"] |= {"x_test": np.asarray(x_test)} | (limit or {})
-    tree = arviz_base.from_dict(groups, dims=DIMENSIONS, pred_dims=PREDICTION_DIMENSIONS)
-    chains, draws = stats["lp"].shape
-    tree.attrs = {
-        "target": target.name,
-        "network": repr(posterior.network),
-        "likelihood": repr(posterior.likelihood),
-        "sampler": f"{type(sampler).__name__}",
-        "sampler_settings": json.dumps(dataclasses.asdict(sampler)),  # pyright: ignore[reportArgumentType]
-        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(posterior.parameter_shapes)),
-        "dim": target.dim,
-        "dtype": str(posterior.x.dtype),
-        "chains": chains,
-        "draws": draws,
-        "warmup": warmup,
-        "seed": seed,
-        **timings._asdict(),
-        **environment(),
-    }
-    return tree
-
-
-def _noise(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Standard normal noise (chains, draws, ...), each chain from a stream of its own."""
-    chains = [np.random.default_rng((seed, chain, NOISE_STREAM)) for chain in range(shape[0])]
-    return np.stack([generator.standard_normal(shape[1:]) for generator in chains])
+def constant_data(settings: Settings) -> dict[str, dict[str, np.ndarray]]:
+    """Data and, at the test inputs, the limit: arrays by group and name."""
+    posterior, test = settings.target.posterior, settings.x_test
+    constant = {"x": np.asarray(posterior.x)}
+    if test is not None:
+        constant |= {"x_test": np.asarray(test)} | limit_at(posterior, test)
+    return {"observed_data": {"y": np.asarray(posterior.y)}, "constant_data": constant}
 
 
 def limit_at(posterior: Posterior, x_test: Float[Array, "m ..."]) -> dict[str, np.ndarray]:
@@ -115,6 +41,30 @@ def limit_at(posterior: Posterior, x_test: Float[Array, "m ..."]) -> dict[str, n
     return {"nngp_mean": np.asarray(mean), "nngp_std": np.sqrt(variance)}
 
 
+def attributes(settings: Settings, cursor: Cursor) -> dict[str, Any]:
+    """How a run was made: its settings, how long it took, on what."""
+    posterior, sampler = settings.target.posterior, settings.sampler
+    return {
+        "target": settings.target.name,
+        "network": repr(posterior.network),
+        "likelihood": repr(posterior.likelihood),
+        "sampler": type(sampler).__name__,
+        "sampler_settings": json.dumps(dataclasses.asdict(sampler)),  # pyright: ignore[reportArgumentType]
+        "exact": int(sampler.exact),
+        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(posterior.parameter_shapes)),
+        "dim": settings.target.dim,
+        "dtype": str(posterior.x.dtype),
+        "chains": settings.chains,
+        "draws": settings.draws,
+        "seed": settings.seed,
+        "warmup": cursor.warmup,
+        "compile_seconds": cursor.compile_seconds,
+        "warmup_seconds": cursor.warmup_seconds,
+        "sampling_seconds": cursor.sampling_seconds,
+        **environment(),
+    }
+
+
 def environment() -> dict[str, str]:
     """Versions, device and platform: what a result must say of where it came from."""
     device = jax.devices()[0]
@@ -123,3 +73,28 @@ def environment() -> dict[str, str]:
         "device": f"{device.platform}: {device.device_kind}, {os.cpu_count()} CPU cores",
         "python": platform.python_version(),
     }
+
+
+def stuck_chains(run: DataTree) -> list[int]:
+    """Chains whose log density took fewer than three values in their last half.
+
+    None of a target without a dimension, all of whose parameters are drawn exactly.
+    """
+    if run.attrs.get("dim") == 0:
+        return []
+    lp = run["sample_stats"].dataset["lp"].values
+    half = lp[:, lp.shape[1] // 2 :]
+    return [c for c, chain in enumerate(half) if len(chain) >= 10 and len(np.unique(chain)) < 3]
+
+
+def warn_of_stuck_chains(run: DataTree) -> None:
+    """Warn if a chain hardly moves."""
+    stuck = stuck_chains(run)
+    if stuck:
+        warnings.warn(
+            f"stuck chains ({', '.join(map(str, stuck))}): they did not move in the last half of "
+            "the draws, and diagnose(run) will not pass them; warm up longer, or raise "
+            "target_acceptance",
+            RuntimeWarning,
+            stacklevel=3,
+        )

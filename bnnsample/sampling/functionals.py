@@ -1,136 +1,139 @@
-"""What is kept of a draw: projections of the weights, predictions, all parameters on request."""
+"""What is kept of a draw: predictions, projections, norms, moments, parameters."""
 
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from bnnsample.checks import bad_input
 from bnnsample.models.network import Parameters
-from bnnsample.repriorisation.predictions import conditional_prediction
-from bnnsample.repriorisation.targets import AbstractTarget, Marginal, flatten
+from bnnsample.repriorisation.base import AbstractTarget, Draw
+from bnnsample.sampling.moments import Moments, add_draw, no_moments
+from bnnsample.sampling.projections import Projections, project
 
-type Kept = Literal["parameters", "projections", "predictions"]
+type Kept = Literal["predictions", "projections", "layer_norms", "moments", "parameters"]
 KEPT: tuple[str, ...] = get_args(Kept.__value__)
-
-NUM_PROJECTIONS = 20
-PROJECTION_SEED = 2206_07673
-"""Fixed, so that all runs of one architecture are compared on the same projections."""
 
 LARGE_NETWORK = 100_000
 """Parameters above which draws of all of them are kept only on request."""
 
 
-class Projections(NamedTuple):
-    """Unit directions in the space of hidden weights and of the readout, one a row."""
+class Observed(NamedTuple):
+    """What a segment leaves: the moments so far, and arrays with draw and chain axes first."""
 
-    hidden: Float[Array, "projections hidden_dim"]
-    readout: Float[Array, "projections readout_dim"]
+    moments: Moments | None
+    kept: dict[str, Array]
 
 
 def what_to_keep(shapes: Parameters, keep: tuple[str, ...] | None) -> tuple[str, ...]:
     """``keep`` checked, or the default for a network with parameters of these shapes."""
     if keep is None:
         size = sum(leaf.size for leaf in jax.tree.leaves(shapes))
-        return KEPT[1:] if size > LARGE_NETWORK else KEPT
+        return KEPT[:-1] if size > LARGE_NETWORK else KEPT
     unknown = [name for name in keep if name not in KEPT]
-    if unknown:
+    if unknown or not keep:
         raise bad_input(
             "keep",
-            got=", ".join(map(repr, unknown)),
+            got=", ".join(map(repr, unknown)) or "nothing",
             expected=f"some of {', '.join(map(repr, KEPT))}",
-            probably="a string instead of a tuple, or a typing error",
+            probably="a string instead of a tuple, or a typing error"
+            if unknown
+            else "None was meant, for the default",
         )
-    if not keep:
-        raise bad_input(
-            "keep",
-            got="nothing",
-            expected=f"some of {', '.join(map(repr, KEPT))}",
-            probably="None was meant, for the default",
-        )
-    return tuple(keep)
+    return tuple(name for name in KEPT if name in keep)
 
 
-def random_projections(shapes: Parameters) -> Projections:
-    """``NUM_PROJECTIONS`` random directions for the hidden weights and for the readout."""
-    hidden_dim = sum(leaf.size for leaf in jax.tree.leaves(shapes.hidden))
-    generator = np.random.default_rng(PROJECTION_SEED)
-    return Projections(
-        _unit_rows(generator, hidden_dim, shapes.readout.dtype),
-        _unit_rows(generator, shapes.readout.size, shapes.readout.dtype),
-    )
+def first_moments(
+    target: AbstractTarget, chains: int, x_test: Float[Array, "m ..."] | None, keep: tuple[str, ...]
+) -> Moments | None:
+    """The moments of no draws, chain axis first, or None if they are not kept."""
+    if "moments" not in keep:
+        return None
+    position = jax.ShapeDtypeStruct((target.dim,), target.posterior.x.dtype)
+
+    def one(position: Array, key: Array) -> Moments:
+        return no_moments(_of_moments(target.drawer(x_test)(position, key)))
+
+    shapes = jax.eval_shape(one, position, jax.random.key(0))
+    return jax.tree.map(lambda leaf: jnp.zeros((chains, *leaf.shape), leaf.dtype), shapes)
 
 
-def _unit_rows(
-    generator: np.random.Generator, dim: int, dtype: jnp.dtype
-) -> Float[Array, "projections dim"]:
-    rows = generator.standard_normal((NUM_PROJECTIONS if dim else 0, dim))
-    return jnp.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), dtype)
-
-
-@partial(jax.jit, static_argnames="keep")
+@partial(jax.jit, static_argnames="keep", donate_argnames="moments")
 def observe(
     target: AbstractTarget,
     positions: Float[Array, "draws chains dim"],
+    count: Int[Array, ""],
     keys: Key[Array, "draws chains"],
     projections: Projections,
     x_test: Float[Array, "m ..."] | None,
+    moments: Moments | None,
     *,
     keep: tuple[str, ...],
-) -> dict[str, Array]:
-    """The kept functionals of every draw, as arrays with draw and chain axes first."""
+) -> Observed:
+    """The kept functionals of the first ``count`` draws of a segment; entries after it are zero."""
+    draw_one = target.drawer(
+        x_test if {"predictions", "moments"} & set(keep) else None,
+        whole=bool({"layer_norms", "moments", "parameters"} & set(keep)),
+    )
 
-    def observe_one(position: Array, key: Array) -> dict[str, Array]:
-        return _functionals(target, position, key, projections, x_test, keep)
+    def one(position: Array, key: Array, moments: Moments | None) -> Observed:
+        draw_key, noise_key = jax.random.split(key)
+        draw = draw_one(position, draw_key)
+        seen = None if moments is None else add_draw(moments, _of_moments(draw))
+        return Observed(seen, _kept(target, draw, noise_key, projections, keep))
 
-    return jax.lax.map(lambda pair: jax.vmap(observe_one)(*pair), (positions, keys))
+    every_chain = jax.vmap(one)
+
+    def body(index: Array, carry: Observed) -> Observed:
+        new = every_chain(positions[index], keys[index], carry.moments)
+        kept = {name: carry.kept[name].at[index].set(row) for name, row in new.kept.items()}
+        return Observed(new.moments, kept)
+
+    shapes = jax.eval_shape(every_chain, positions[0], keys[0], moments).kept
+    empty = {
+        name: jnp.zeros((positions.shape[0], *leaf.shape), leaf.dtype)
+        for name, leaf in shapes.items()
+    }
+    return jax.lax.fori_loop(0, count, body, Observed(moments, empty))
 
 
-def _functionals(
+def _of_moments(draw: Draw) -> dict[str, Array]:
+    return named_parameters(draw.params) | draw.predictions
+
+
+def _kept(
     target: AbstractTarget,
-    position: Float[Array, " dim"],
+    draw: Draw,
     key: Key[Array, ""],
     projections: Projections,
-    x_test: Float[Array, "m ..."] | None,
     keep: tuple[str, ...],
 ) -> dict[str, Array]:
-    params = target.constrain(position, key)
     kept: dict[str, Array] = {}
     if "parameters" in keep:
-        kept |= named_parameters(params)
+        kept |= named_parameters(draw.params)
     if "projections" in keep:
-        if projections.hidden.size:
-            kept["hidden_projection"] = projections.hidden @ flatten(params.hidden)
-        kept["readout_projection"] = projections.readout @ flatten(params.readout)
-    if "predictions" in keep and x_test is not None:
-        kept |= _predictions(target, params, x_test)
+        if projections.hidden:
+            kept["hidden_projection"] = project(projections.hidden, draw.sampled)
+        kept["readout_projection"] = project(projections.readout, draw.readout)
+    if "layer_norms" in keep:
+        squares = [jnp.mean(leaf**2) for leaf in named_parameters(draw.params).values()]
+        kept["layer_norm"] = jnp.sqrt(jnp.stack(squares))
+    if "predictions" in keep and draw.predictions:
+        f = draw.predictions["f"]
+        noise = target.posterior.likelihood.noise_std * jax.random.normal(key, f.shape, f.dtype)
+        kept |= draw.predictions | {"y": f + noise}
     return kept
 
 
-def _predictions(
-    target: AbstractTarget, params: Parameters, x_test: Float[Array, "m ..."]
-) -> dict[str, Array]:
-    posterior = target.posterior
-    test_features = posterior.network.features(params.hidden, x_test)
-    predictions = {"f": test_features @ params.readout}
-    if isinstance(target, Marginal):
-        features = posterior.network.features(params.hidden, posterior.x)
-        noise_std = posterior.likelihood.noise_std
-        mean, std = conditional_prediction(features, posterior.y, noise_std, test_features)
-        predictions |= {"f_mean": mean, "f_std": std}
-    return predictions
-
-
-def named_parameters(params: Parameters) -> dict[str, Array]:
+def named_parameters(params: Parameters) -> dict[str, Any]:
     """Parameters by the names they have in a run: ``layer_0_weight``, ..., ``readout``."""
-    named = {"readout": params.readout}
+    named = {}
     for index, layer in enumerate(params.hidden):
         for path, leaf in jax.tree.leaves_with_path(layer):
             name = jax.tree_util.keystr(path, simple=True, separator="_")
             named[f"layer_{index}_{name}"] = leaf
-    return named
+    return named | {"readout": params.readout}

@@ -1,221 +1,153 @@
-"""The run loop: compiled segments, with the host in between to report progress."""
+"""Sampling: a target and a sampler make a run, which can be stopped, resumed and extended."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+import os
+from collections.abc import Callable
+from pathlib import Path
 
-import jax
-import jax.numpy as jnp
-import numpy as np
+from jax.sharding import Mesh
 from jax.typing import ArrayLike
-from jaxtyping import Array
 from threadpoolctl import threadpool_limits
 from xarray import DataTree
 
-from bnnsample.checks import bad_input, check_count
-from bnnsample.models.posterior import as_test_inputs
-from bnnsample.repriorisation.targets import AbstractTarget
-from bnnsample.sampling.chains import ChainKeys, Chains, Transitions, advance, chain_keys, start
-from bnnsample.sampling.draws import Timings, assemble, limit_at
-from bnnsample.sampling.functionals import observe, random_projections, what_to_keep
-from bnnsample.sampling.samplers import HMC, AbstractSampler
-
-SEGMENT_DRAWS = 25
-"""Draws between two reports of progress, fewer where positions are large."""
+from bnnsample.checks import check_count
+from bnnsample.models.posterior import Posterior, as_test_inputs
+from bnnsample.repriorisation.base import AbstractTarget
+from bnnsample.sampling.checkpoints import Checkpoints
+from bnnsample.sampling.choice import choose
+from bnnsample.sampling.draws import attributes, constant_data, warn_of_stuck_chains
+from bnnsample.sampling.engine import Engine
+from bnnsample.sampling.folder import create_or_check, read_record, write_record
+from bnnsample.sampling.functionals import what_to_keep
+from bnnsample.sampling.loop import Loop
+from bnnsample.sampling.mesh import check_mesh
+from bnnsample.sampling.progress import Progress
+from bnnsample.sampling.samplers.base import AbstractSampler
+from bnnsample.sampling.settings import (
+    Settings,
+    check_arguments,
+    segment_length,
+    settings_from,
+    with_draws,
+)
+from bnnsample.sampling.store import DrawStore, load_run
 
 LAPACK_THREADS = 1
 """On CPU, LAPACK's own threads spin against XLA's: a gradient at n = 64, width 1024 took 1.8 times
 as long with two of each, one at n = 2048 a tenth less, and 10 times under other load."""
 
-SEGMENT_BYTES = 256 * 2**20
-"""The positions of one segment take at most this much memory."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a run is, handed to ``on_progress`` after every segment."""
-
-    phase: Literal["compiling", "warm-up", "sampling"]
-    done: int
-    total: int
-    acceptance: float
-    divergences: int
+CHECKPOINT_EVERY = 10
+"""Segments between two checkpoints."""
 
 
 def sample(
-    target: AbstractTarget,
+    target: AbstractTarget | Posterior,
     sampler: AbstractSampler | None = None,
     *,
     chains: int = 4,
-    warmup: int = 300,
+    warmup: int = 500,
     draws: int = 500,
     seed: int = 0,
     x_test: ArrayLike | None = None,
     keep: tuple[str, ...] | None = None,
     on_progress: Callable[[Progress], None] | None = None,
+    mesh: Mesh | None = None,
+    out: str | os.PathLike[str] | None = None,
+    checkpoint_every: int = CHECKPOINT_EVERY,
 ) -> DataTree:
-    """Draws from a target's posterior, as an ArviZ ``DataTree``.
+    """Draws from a posterior, as an ArviZ ``DataTree``.
 
-    Every chain adapts its own step size over ``warmup`` transitions and then makes ``draws``
-    draws. One ``seed`` fixes everything; a chain's draws do not depend on how many chains there
-    are. ``sampler`` defaults to ``HMC()``: four rotation-split steps.
+    Of a posterior without a target, or without a sampler, those are taken that were the fastest in
+    measurements (``experiments/README.md``); the attributes of the run name them. Every chain tunes
+    itself in at most ``warmup`` transitions, fewer where it has converged, and then makes ``draws``
+    draws. One ``seed`` fixes everything; a chain's draws do not depend on how many there are.
 
-    ``keep`` names what is stored: ``"projections"`` of the weights on random directions,
-    ``"predictions"`` at ``x_test`` and ``"parameters"``; by default all of them for networks of up
-    to 100 000 parameters, and all but the last for larger ones.
+    ``keep`` names what is stored of a draw: ``"predictions"`` at ``x_test``, ``"projections"`` of
+    the sampled weights on random directions, ``"layer_norms"`` (root mean squares of the arrays of
+    weights, 1 under the prior), ``"moments"`` (streaming mean and standard deviation of every
+    parameter and prediction, by chain) and ``"parameters"``; by default all of them for networks of
+    up to 100 000 parameters, and all but the last for larger ones.
 
-    Groups: ``posterior`` (chain, draw, ...), ``sample_stats``, ``predictions`` (``f`` the
-    network's output, ``y`` with noise, and for the marginal target ``f_mean``, ``f_std`` given the
-    hidden weights), ``constant_data`` (``x``, ``x_test``, and the NNGP posterior's ``nngp_mean``,
-    ``nngp_std`` at ``x_test``), ``observed_data``. Attributes hold settings, seed, timings and
-    versions.
+    With ``out``, a folder, draws go to disk as they are made, so that memory does not grow with
+    their number, and every ``checkpoint_every`` segments the state is saved: a run that was killed
+    goes on with ``resume`` or by the same call, bit for bit as if it had not been. ``mesh``, from
+    ``device_mesh``, spreads chains and data over devices.
+
+    Groups: ``posterior`` (chain, draw, ...), ``sample_stats``, ``predictions`` (``f`` the network's
+    output, ``y`` with noise, and for the marginal target ``f_mean``, ``f_std`` given the hidden
+    weights), ``moments``, ``constant_data`` (``x``, ``x_test``, and the NNGP posterior's
+    ``nngp_mean``, ``nngp_std`` at ``x_test``), ``observed_data``.
 
     While it runs, BLAS libraries of the process use one thread (see ``LAPACK_THREADS``).
 
-    Raises ``ValueError`` before anything is compiled if an argument is bad.
+    Raises ``ValueError`` before anything is compiled if an argument is bad, ``NoUsableStepSize``
+    if warm-up finds none, ``CannotWrite`` if the folder cannot be written to.
     """
-    sampler = HMC() if sampler is None else sampler
-    _check_arguments(target, sampler, chains=chains, warmup=warmup, draws=draws, seed=seed)
+    check_arguments(target, sampler, chains=chains, warmup=warmup, draws=draws, seed=seed)
+    check_count("checkpoint_every", checkpoint_every)
+    target, sampler = choose(target, sampler)
     posterior = target.posterior
-    test = None if x_test is None else as_test_inputs(x_test, posterior.x)
-    keep = what_to_keep(posterior.parameter_shapes, keep)
-    limit = None if test is None else limit_at(posterior, test)
-    projections = random_projections(posterior.parameter_shapes)
-    report = on_progress or (lambda progress: None)
-    keys = chain_keys(seed, target.name, chains)
-    capacity = _segment_capacity(target, chains, max(warmup, draws))
-
-    with threadpool_limits(LAPACK_THREADS, user_api="blas"):
-        clock = _Clock()
-        report(Progress("compiling", 0, 1, float("nan"), 0))
-        state = start(target, sampler, keys.init)
-        state, segment = _run_segment(target, sampler, state, keys, 0, 0, True, capacity)
-        functional_keys = _functional_keys(keys, 0, capacity)
-        jax.block_until_ready(
-            observe(target, segment.positions, functional_keys, projections, test, keep=keep)
-        )
-        compile_seconds = clock.lap()
-
-        for segment, done in _segments(warmup, capacity):
-            state, transitions = _run_segment(
-                target, sampler, state, keys, done, segment, True, capacity
-            )
-            report(_progress("warm-up", done + segment, warmup, transitions, segment))
-        warmup_seconds = clock.lap()
-
-        kept, stats = [], []
-        for segment, done in _segments(draws, capacity):
-            state, transitions = _run_segment(
-                target, sampler, state, keys, warmup + done, segment, False, capacity
-            )
-            functional_keys = _functional_keys(keys, done, capacity)
-            observed = observe(
-                target, transitions.positions, functional_keys, projections, test, keep=keep
-            )
-            kept.append(_to_host(observed, segment))
-            stats.append(_to_host(transitions.stats, segment))
-            report(_progress("sampling", done + segment, draws, transitions, segment))
-        timings = Timings(compile_seconds, warmup_seconds, clock.lap())
-
-    return assemble(target, sampler, _join(kept), _join(stats), test, limit, timings, warmup, seed)
-
-
-class _Clock:
-    def __init__(self) -> None:
-        self._last = time.perf_counter()
-
-    def lap(self) -> float:
-        """Seconds since the last lap."""
-        last, self._last = self._last, time.perf_counter()
-        return self._last - last
-
-
-def _run_segment(
-    target: AbstractTarget,
-    sampler: AbstractSampler,
-    chains: Chains,
-    keys: ChainKeys,
-    first: int,
-    count: int,
-    adapting: bool,
-    capacity: int,
-) -> tuple[Chains, Transitions]:
-    return jax.block_until_ready(
-        advance(
-            target,
-            sampler,
-            chains,
-            keys.transitions,
-            jnp.asarray(first),
-            jnp.asarray(count),
-            jnp.asarray(adapting),
-            capacity=capacity,
-        )
+    settings = Settings(
+        target=target,
+        sampler=sampler,
+        chains=chains,
+        warmup=warmup,
+        draws=draws,
+        seed=seed,
+        keep=what_to_keep(posterior.parameter_shapes, keep),
+        x_test=None if x_test is None else as_test_inputs(x_test, posterior.x),
+        segment=segment_length(target, chains, max(warmup, draws)),
     )
+    if mesh is not None:
+        check_mesh(mesh, chains, len(posterior.x))
+    folder = None if out is None else Path(out)
+    if folder is not None and not create_or_check(folder, settings.record()):
+        write_record(folder, settings.record())
+    return _run(settings, folder, on_progress, mesh, checkpoint_every)
 
 
-def _segments(total: int, capacity: int) -> Iterator[tuple[int, int]]:
-    """Lengths of the segments that make up ``total``, each with the number done before it."""
-    for done in range(0, total, capacity):
-        yield min(capacity, total - done), done
+def resume(
+    folder: str | os.PathLike[str],
+    *,
+    extra_draws: int = 0,
+    on_progress: Callable[[Progress], None] | None = None,
+    mesh: Mesh | None = None,
+    checkpoint_every: int = CHECKPOINT_EVERY,
+) -> DataTree:
+    """Go on with the run in a folder that ``sample(..., out=folder)`` was writing.
+
+    The draws are bit for bit those of a run that was never interrupted. ``extra_draws`` makes a
+    run longer by as many, finished or not. Raises ``FileNotFoundError`` where there is no run.
+    """
+    check_count("extra_draws", extra_draws, minimum=0)
+    check_count("checkpoint_every", checkpoint_every)
+    folder = Path(folder)
+    record = read_record(folder)
+    settings = settings_from(record, load_run(folder))
+    if extra_draws:
+        settings = with_draws(settings, settings.draws + extra_draws)
+        write_record(folder, settings.record())
+    return _run(settings, folder, on_progress, mesh, checkpoint_every)
 
 
-def _segment_capacity(target: AbstractTarget, chains: int, longest: int) -> int:
-    draw_bytes = chains * max(1, target.dim) * target.posterior.x.dtype.itemsize
-    return max(1, min(SEGMENT_DRAWS, longest, SEGMENT_BYTES // draw_bytes))
-
-
-def _functional_keys(keys: ChainKeys, first: int, count: int) -> Array:
-    indices = first + jnp.arange(count)
-    fold_chain = jax.vmap(jax.random.fold_in, (0, None))
-    return jax.vmap(fold_chain, (None, 0))(keys.functionals, indices)
-
-
-def _to_host(arrays: dict[str, Array], count: int) -> dict[str, np.ndarray]:
-    return {name: np.asarray(array[:count]) for name, array in arrays.items()}
-
-
-def _join(segments: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Segments of (draws, chains, ...) as one array of (chains, draws, ...)."""
-    return {
-        name: np.swapaxes(np.concatenate([segment[name] for segment in segments]), 0, 1)
-        for name in segments[0]
-    }
-
-
-def _progress(
-    phase: Literal["warm-up", "sampling"],
-    done: int,
-    total: int,
-    transitions: Transitions,
-    count: int,
-) -> Progress:
-    stats = _to_host(transitions.stats, count)
-    acceptance = float(np.mean(stats["acceptance_rate"]))
-    return Progress(phase, done, total, acceptance, int(np.sum(stats["diverging"])))
-
-
-def _check_arguments(
-    target: object, sampler: object, *, chains: int, warmup: int, draws: int, seed: int
-) -> None:
-    if not isinstance(target, AbstractTarget):
-        raise bad_input(
-            "target",
-            got=type(target).__name__,
-            expected="a target: bnn.marginal(posterior), bnn.repriorised(...) or bnn.standard(...)",
-            probably="the posterior itself was passed",
-        )
-    if not isinstance(sampler, AbstractSampler):
-        raise bad_input(
-            "sampler",
-            got=repr(sampler),
-            expected="settings such as bnn.HMC() or bnn.NUTS()",
-            probably="the class was passed without parentheses",
-        )
-    check_count("chains", chains)
-    check_count("warmup", warmup)
-    check_count("draws", draws)
-    check_count("seed", seed, minimum=0)
+def _run(
+    settings: Settings,
+    folder: Path | None,
+    on_progress: Callable[[Progress], None] | None,
+    mesh: Mesh | None,
+    checkpoint_every: int,
+) -> DataTree:
+    with threadpool_limits(LAPACK_THREADS, user_api="blas"):
+        store = DrawStore(folder)
+        store.lengthen(settings.draws)
+        for group, arrays in constant_data(settings).items():
+            store.put(group, arrays)
+        checkpoints = None if folder is None else Checkpoints(folder)
+        report = on_progress or (lambda progress: None)
+        engine = Engine.place(settings, mesh)
+        cursor = Loop(engine, store, folder, checkpoints, checkpoint_every, report).run()
+        store.put_attributes(attributes(settings, cursor))
+    run = store.tree()
+    warn_of_stuck_chains(run)
+    return run

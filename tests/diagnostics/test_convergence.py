@@ -13,6 +13,8 @@ from tests.synthetic import CHAINS, DRAWS, SAMPLING_SECONDS, iid_draws, make_run
 
 VARIABLES = {name: variable for name, (_, variable) in QUANTITIES.items()}
 
+OF_THE_SAMPLER = ("divergences", "stuck chains", "exactness")
+
 
 def autocorrelated(seed: int, correlation: float = 0.6) -> dict[str, np.ndarray]:
     """Chains of stationary AR(1) draws, so that bulk, tail and draw counts all differ."""
@@ -77,7 +79,7 @@ def test_quantities_that_were_not_kept_are_left_out() -> None:
 def test_independent_draws_pass(seed: int) -> None:
     diagnosis = diagnose(make_run(iid_draws(seed)))
     assert diagnosis.ok, str(diagnosis)
-    assert [f.name for f in diagnosis.findings] == [*QUANTITIES, "divergences"]
+    assert [f.name for f in diagnosis.findings] == [*QUANTITIES, *OF_THE_SAMPLER]
     assert str(diagnosis).startswith("converged\n")
     # 1600 independent draws: their ESS is near their number
     assert diagnosis.convergence["hidden"].ess_per_draw == pytest.approx(1, abs=0.25)
@@ -87,7 +89,7 @@ def test_independent_draws_pass(seed: int) -> None:
 def test_one_component_with_a_shifted_chain_fails_its_quantity_alone(quantity: str) -> None:
     arrays = iid_draws(5)
     arrays[VARIABLES[quantity]][1, ..., 1] += 3.0
-    assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, "divergences"]}
+    assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, *OF_THE_SAMPLER]}
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
@@ -111,7 +113,7 @@ def test_chains_of_different_scale_fail_although_their_means_agree(quantity: str
 def test_one_value_that_is_not_finite_fails(quantity: str, value: float) -> None:
     arrays = iid_draws(8)
     arrays[VARIABLES[quantity]][3, 17, ..., 0] = value
-    assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, "divergences"]}
+    assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, *OF_THE_SAMPLER]}
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
@@ -120,7 +122,7 @@ def test_one_component_that_never_moves_fails(quantity: str, value: float) -> No
     # 0.1 has no exact binary form: a mean that rounds must not count as movement
     arrays = iid_draws(9)
     arrays[VARIABLES[quantity]][..., 1] = value
-    assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, "divergences"]}
+    assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, *OF_THE_SAMPLER]}
 
 
 def test_chains_that_are_each_constant_at_different_values_fail() -> None:
@@ -145,6 +147,20 @@ def test_too_few_effective_draws_fail_and_the_advice_says_how_many_more() -> Non
 def test_a_stricter_rhat_threshold_is_used() -> None:
     run = make_run(iid_draws(12))
     assert not diagnose(run, rhat=0.9).ok
+
+
+def test_a_stuck_chain_is_found() -> None:
+    lp = np.random.default_rng(3).standard_normal((CHAINS, DRAWS))
+    lp[2, DRAWS // 3 :] = lp[2, DRAWS // 3]
+    (finding,) = (f for f in diagnose(make_run(iid_draws(1), lp=lp)).findings if not f.ok)
+    assert (finding.name, finding.figure) == ("stuck chains", "chain 2")
+
+
+def test_a_biased_sampler_does_not_pass() -> None:
+    run = make_run(iid_draws(1))
+    run.attrs["exact"] = 0
+    (finding,) = (f for f in diagnose(run).findings if not f.ok)
+    assert finding.name == "exactness"
 
 
 def test_divergences_fail_above_one_in_a_thousand() -> None:

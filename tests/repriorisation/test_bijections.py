@@ -78,6 +78,22 @@ def test_linear_part_is_a_square_root_of_the_posterior_covariance(form, problem)
     assert p == covariance.shape[0]
 
 
+def test_predictions_are_those_of_bayesian_linear_regression(form, problem, rng):
+    features, y, _ = problem
+    test_features = jnp.asarray(rng.standard_normal((4, features.shape[1])))
+    bijection = form(y, RIDGE)
+    factor = bijection.factor(features)
+    mean, covariance = posterior_moments(features, y, RIDGE)
+    test = np.asarray(test_features, float)
+    np.testing.assert_allclose(
+        test_features @ bijection.mean(features, factor), test @ mean, TOLERANCE, TOLERANCE
+    )
+    np.testing.assert_allclose(
+        bijection.std(features, factor, test_features),
+        np.sqrt(np.diag(test @ covariance @ test.T)), TOLERANCE, TOLERANCE,
+    )  # fmt: skip
+
+
 def test_the_two_forms_have_one_law_but_are_different_square_roots(problem):
     features, y, phi = problem
     primal, dual = (form(y, RIDGE).forward_and_logdet(features, phi) for form in (Primal, Dual))

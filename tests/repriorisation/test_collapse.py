@@ -11,7 +11,6 @@ import pytest
 import scipy.stats
 
 from bnnsample.repriorisation.collapse import collapsed_log_likelihood
-from bnnsample.repriorisation.predictions import conditional_prediction
 from tests.conftest import X64
 from tests.zoo import SHAPES
 
@@ -72,15 +71,3 @@ def test_value_and_gradient_factorise_once(problem):
     gradient = jax.value_and_grad(collapsed_log_likelihood)
     jaxpr = str(jax.make_jaxpr(gradient)(features, y, jnp.asarray(NOISE_STD)))
     assert len(re.findall(r"= cholesky\b", jaxpr)) == 1
-
-
-def test_conditional_prediction_is_bayesian_linear_regression(problem, rng):
-    features, y = problem
-    test_features = jnp.asarray(rng.standard_normal((4, features.shape[1])))
-    mean, std = conditional_prediction(features, y, NOISE_STD, test_features)
-    psi, test = np.asarray(features, float), np.asarray(test_features, float)
-    covariance = np.linalg.inv(np.eye(psi.shape[1]) + psi.T @ psi / NOISE_STD**2)
-    expected = test @ covariance @ psi.T @ np.asarray(y, float) / NOISE_STD**2
-    tolerance = {"rtol": 1e-8, "atol": 1e-9} if X64 else {"rtol": 1e-3, "atol": 1e-3}
-    np.testing.assert_allclose(mean, expected, **tolerance)
-    np.testing.assert_allclose(std, np.sqrt(np.diag(test @ covariance @ test.T)), **tolerance)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +11,11 @@ import pytest
 
 import bnnsample as bnn
 from bnnsample.models.priors import NORMALISER, log_prior
+from bnnsample.repriorisation.base import flatten, unflatten
 from bnnsample.repriorisation.bijections import readout_bijection
-from bnnsample.repriorisation.targets import TARGETS, flatten, unflatten
+from bnnsample.repriorisation.targets import TARGETS
 from tests.conftest import X64
+from tests.quick import quickly
 
 D, NOISE_STD = 3, 0.45
 RELATIVE = 1e-9 if X64 else 1e-4
@@ -114,6 +118,88 @@ def test_starts_are_finite_reproducible_and_differ_between_keys(posterior, name)
     assert np.isfinite(target.logdensity(first))
     assert first.shape == (target.dim,)
     assert first.dtype == posterior.x.dtype
+
+
+DRAWN = {
+    "standard": bnn.standard,
+    "repriorised": bnn.repriorised,
+    "regularised": lambda posterior: bnn.repriorised(posterior, 0.7),
+    "marginal": bnn.marginal,
+}
+SIZES = {
+    "dual": (4, 3, 9),
+    "primal": (11, 3, 5),
+    "dual, span": (4, 8, 9),
+    "primal, span": (7, 8, 3),
+}
+
+
+@pytest.fixture(params=SIZES.values(), ids=SIZES)
+def sized(request, rng) -> bnn.Posterior:
+    """Points, input dimensions and width, so that ``marginal`` is reduced in half of them."""
+    n, d, width = request.param
+    x, y = rng.standard_normal((n, d)), rng.standard_normal((n, 2))
+    posterior = bnn.Posterior(bnn.fcn(2, width, 2, "erf"), x, y, bnn.Gaussian(NOISE_STD))
+    assert (bnn.marginal(posterior).span is None) == (n >= d)
+    return posterior
+
+
+@pytest.fixture
+def x_test(sized, rng) -> jax.Array:
+    return jnp.asarray(rng.standard_normal((6, *sized.input_shape)))
+
+
+def regression(posterior, hidden, x_test) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of the outputs given hidden weights, by the textbook formula."""
+    psi, test = (
+        np.asarray(posterior.network.features(hidden, x), float) for x in (posterior.x, x_test)
+    )
+    covariance = np.linalg.inv(np.eye(psi.shape[1]) + psi.T @ psi / NOISE_STD**2)
+    mean = test @ covariance @ psi.T @ np.asarray(posterior.y, float) / NOISE_STD**2
+    return mean, np.sqrt(np.diag(test @ covariance @ test.T))
+
+
+def assert_close(actual, expected):
+    tolerance = 1e-9 if X64 else 2e-3
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_a_draw_is_its_parameters_and_their_predictions(sized, x_test, rng, name):
+    target, key = DRAWN[name](sized), jax.random.key(3)
+    position = position_of(target, rng)
+    draw = quickly(target.drawer(x_test))(position, key)
+    without_test = quickly(target.drawer())(position, key)
+    jax.tree.map(assert_close, draw.params, quickly(target.constrain)(position, key))
+    jax.tree.map(assert_close, draw.params, without_test.params)
+    assert without_test.predictions == {}
+    assert_close(draw.predictions["f"], sized.network.apply(draw.params, x_test))
+    if name != "marginal":
+        assert set(draw.predictions) == {"f"}
+        return
+    mean, std = regression(sized, draw.params.hidden, x_test)
+    assert_close(draw.predictions["f_mean"], mean)
+    assert_close(draw.predictions["f_std"], std)
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_fitted_is_the_output_at_the_training_inputs(sized, rng, name):
+    target = DRAWN[name](sized)
+    position = position_of(target, rng)
+    params = quickly(target.constrain)(position, jax.random.key(3))
+    expected = sized.network.apply(params, sized.x)
+    if name == "marginal":
+        expected, _ = regression(sized, params.hidden, sized.x)
+    assert_close(quickly(target.fitted)(position), expected)
+
+
+def test_a_marginal_draw_is_pushed_forward_once(sized, x_test, rng):
+    target = bnn.marginal(sized)
+    position = position_of(target, rng)
+    jaxpr = str(jax.make_jaxpr(target.drawer(x_test))(position, jax.random.key(3)))
+    assert len(re.findall(r"= cholesky\b", jaxpr)) == 1
+    # two layers with an activation each, at training and test inputs
+    assert len(re.findall(r"= erf\b", jaxpr)) == 4
 
 
 def test_flatten_and_unflatten_are_inverse(posterior, rng):

@@ -9,7 +9,8 @@ import pytest
 
 import bnnsample as bnn
 from bnnsample.repriorisation.targets import TARGETS, Standard
-from bnnsample.sampling.run import SEGMENT_DRAWS, Progress
+from bnnsample.sampling.progress import Progress
+from bnnsample.sampling.settings import SEGMENT_DRAWS
 from tests.conftest import X64
 from tests.zoo import SAMPLERS
 
@@ -41,7 +42,7 @@ def run(posterior, x_test):
 
 def test_groups_names_and_shapes_are_arviz_conventions(run):
     assert set(run.children) == {
-        "posterior", "sample_stats", "predictions", "observed_data", "constant_data",
+        "posterior", "sample_stats", "predictions", "moments", "observed_data", "constant_data",
     }  # fmt: skip
     assert set(run["sample_stats"].data_vars) == {
         "acceptance_rate", "diverging", "energy", "lp", "n_steps", "step_size", "n_gradients",
@@ -129,8 +130,9 @@ def test_every_sampler_runs_on_every_target(posterior, x_test, name, sampler):
     stats = run["sample_stats"]
     assert np.isfinite(run["predictions"]["f"]).all()
     assert np.all((stats["acceptance_rate"] >= 0) & (stats["acceptance_rate"] <= 1 + 1e-6))
-    assert np.all(stats["n_gradients"] >= 1)
-    assert np.all(stats["step_size"] <= sampler.max_step_size * (1 + 1e-6))
+    assert np.all(stats["n_steps"] >= 1)
+    assert np.all((stats["n_gradients"] == stats["n_steps"]) == sampler.uses_gradients)
+    assert not np.any(stats["step_size"] > sampler.max_step_size * (1 + 1e-6))
 
 
 def test_the_log_density_is_traced_a_fixed_number_of_times(posterior, x_test):
@@ -156,7 +158,9 @@ def test_progress_is_reported_after_every_segment(posterior):
     sample(posterior, None, draws=60, warmup=30, on_progress=seen.append)
     assert [p.phase for p in seen] == ["compiling"] + ["warm-up"] * 2 + ["sampling"] * 3
     assert [p.done for p in seen[1:]] == [25, 30, 25, 50, 60]
-    assert all(0 <= p.acceptance <= 1 for p in seen[1:])
+    assert all(p.acceptance.shape == p.divergences.shape == (CHAINS,) for p in seen[1:])
+    assert all(np.all((p.acceptance >= 0) & (p.acceptance <= 1)) for p in seen[1:])
+    assert all(p.seconds_left >= 0 for p in seen[1:])
 
 
 def test_keep_chooses_what_is_stored(posterior, x_test):
@@ -192,9 +196,16 @@ def test_bad_arguments_are_refused_before_compilation(posterior, x_test, changes
         sample(posterior, **({"x_test": x_test} | changes))
 
 
-def test_a_posterior_in_place_of_a_target_is_refused(posterior):
-    with pytest.raises(ValueError, match="target: got Posterior.*bnn.marginal"):
-        bnn.sample(posterior)
+def test_a_network_in_place_of_a_target_is_refused(posterior):
+    with pytest.raises(ValueError, match="target: got Network.*bnn.marginal"):
+        bnn.sample(posterior.network)
+
+
+def test_a_posterior_alone_is_sampled_by_what_was_fastest(posterior, x_test, run):
+    alone = bnn.sample(posterior, chains=CHAINS, warmup=WARMUP, draws=DRAWS, seed=5, x_test=x_test)
+    assert alone.attrs["target"] == "marginal"
+    assert alone.attrs["sampler"] == "HMC"
+    assert alone["predictions"].dataset.equals(run["predictions"].dataset)
 
 
 @pytest.mark.parametrize(

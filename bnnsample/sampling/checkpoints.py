@@ -1,0 +1,92 @@
+"""Checkpoints of a run, by orbax: whole or not at all, the newest two kept, and verified."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+CHECKPOINTS = "checkpoints"
+KEPT = 2
+"""Checkpoints kept: the newest, and the one to fall back on."""
+
+
+class Checkpoints:
+    """The checkpoints of one run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        import orbax.checkpoint as orbax  # three seconds, and only runs in folders need it
+
+        # orbax reports each of its steps, to the root logger of absl
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._orbax = orbax
+        self._manager = orbax.CheckpointManager(
+            (folder / CHECKPOINTS).absolute(),
+            options=orbax.CheckpointManagerOptions(
+                max_to_keep=KEPT, create=True, enable_async_checkpointing=False
+            ),
+        )
+
+    def save(self, number: int, state: Any, record: dict[str, Any]) -> None:
+        """Save a state (a pytree of arrays) and a record (JSON) as checkpoint ``number``."""
+        args = self._orbax.args
+        leaves = _by_name(state)
+        self._manager.save(
+            number,
+            args=args.Composite(
+                state=args.StandardSave(leaves),
+                record=args.JsonSave(record | {"digest": _digest(leaves)}),
+            ),
+            force=True,
+        )
+
+    def newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The newest checkpoint that is whole: its state, laid out as ``like``, and its record.
+
+        Warns of any newer one that is damaged, and removes it.
+        """
+        for number in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                return self._restore(number, like)
+            except Exception as error:  # what a damaged file raises is not documented
+                warnings.warn(
+                    f"checkpoint {number} is damaged ({type(error).__name__}: {str(error)[:200]}); "
+                    "falling back to the one before",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+                self._manager.delete(number)
+        return None
+
+    def _restore(self, number: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        args = self._orbax.args
+        wanted = jax.tree.map(self._orbax.tree.to_shape_dtype_struct, _by_name(like))
+        restored = self._manager.restore(
+            number,
+            args=args.Composite(state=args.StandardRestore(wanted), record=args.JsonRestore()),
+        )
+        leaves, record = restored["state"], dict(restored["record"])
+        if record.pop("digest", None) != _digest(leaves):
+            raise ValueError("its arrays are not those that were saved")
+        structure = jax.tree.structure(like)
+        return jax.tree.unflatten(structure, [leaves[name] for name in _by_name(like)]), record
+
+    def close(self) -> None:
+        self._manager.close()
+
+
+def _by_name(state: Any) -> dict[str, Any]:
+    return {f"{index:04d}": leaf for index, leaf in enumerate(jax.tree.leaves(state))}
+
+
+def _digest(leaves: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(leaves):
+        for shard in leaves[name].addressable_shards:
+            digest.update(np.asarray(shard.data).tobytes())
+    return digest.hexdigest()

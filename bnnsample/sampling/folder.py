@@ -1,0 +1,91 @@
+"""The folder of one run: its settings, its draws as they come, and its checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from bnnsample.checks import bad_input
+from bnnsample.files import write_whole
+
+SETTINGS = "run.json"
+
+
+class CannotWrite(OSError):
+    """A run folder can no longer be written to; what was written is whole."""
+
+
+def create_or_check(folder: Path, record: dict[str, Any]) -> bool:
+    """Make a folder for a run, or find that of the same run: whether it was there already.
+
+    Raises ``ValueError`` for a folder of other settings or other files.
+    """
+    if (folder / SETTINGS).exists():
+        _check_same(folder, read_record(folder), record)
+        return True
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise bad_input(
+            "out",
+            got=f"{folder}, which holds something else",
+            expected="a new or empty folder, or one of an earlier run with the same settings",
+            probably="a folder of something else; choose another name",
+        )
+    with guarded(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return False
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The settings of a run folder as JSON."""
+    path = folder / SETTINGS
+    if not path.exists():
+        raise FileNotFoundError(f"no run in {folder}: it has no {SETTINGS}")
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise bad_input(
+            "run folder",
+            got=f"{path}, which cannot be read ({error})",
+            expected="the settings that sample() wrote",
+            probably="a file edited by hand or a truncated copy",
+        ) from error
+
+
+def write_record(folder: Path, record: dict[str, Any]) -> None:
+    """Write the settings; a folder is a run's from then on."""
+    with guarded(folder):
+        write_whole(folder / SETTINGS, json.dumps(record, indent=2) + "\n")
+
+
+@contextlib.contextmanager
+def guarded(folder: Path) -> Iterator[None]:
+    """Turns a full disk or a folder that may not be written to into one clear error."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise CannotWrite(
+            f"{folder}: got '{reason}'; expected a folder that can be written to, with room for "
+            "the draws; probably the disk is full or the folder is read-only. Draws up to the last "
+            f"checkpoint are whole: free space, then `bnnsample resume {folder}` goes on from there"
+        ) from error
+
+
+def _check_same(folder: Path, earlier: dict[str, Any], wanted: dict[str, Any]) -> None:
+    changed = [name for name in wanted if earlier.get(name) != wanted[name]]
+    if changed == ["draws"] and wanted["draws"] != earlier["draws"]:
+        hint = "a longer run; bnn.resume(folder, extra_draws=...) adds draws to it"
+    else:
+        hint = "a new run; choose another folder or remove this one"
+    if changed:
+        raise bad_input(
+            "out",
+            got=f"{folder}, made with other settings "
+            f"({'; '.join(f'{name} {earlier.get(name)!r}' for name in changed)})",
+            expected="; ".join(f"{name} {wanted[name]!r}" for name in changed),
+            probably=hint,
+        )

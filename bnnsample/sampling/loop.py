@@ -1,0 +1,164 @@
+"""The loop of a run: compiled segments, with the host in between to write, report and save."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from bnnsample.sampling.checkpoints import Checkpoints
+from bnnsample.sampling.engine import Engine, Observed, State
+from bnnsample.sampling.folder import guarded
+from bnnsample.sampling.moments import as_variables
+from bnnsample.sampling.progress import Clock, Progress, RunningESS
+from bnnsample.sampling.store import DrawStore
+from bnnsample.sampling.warmup import check_step_sizes
+
+PREDICTIONS = ("f", "y", "f_mean", "f_std")
+"""What is kept of a draw under ``predictions``, all else being under ``posterior``."""
+
+
+@dataclass
+class Cursor:
+    """How far a run is, and the wall-clock seconds it took."""
+
+    warmup: int = 0
+    warmed_up: bool = False
+    draws: int = 0
+    compile_seconds: float = 0.0
+    warmup_seconds: float = 0.0
+    sampling_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A run: what makes its segments, and where draws, checkpoints and reports go."""
+
+    engine: Engine
+    store: DrawStore
+    folder: Path | None
+    checkpoints: Checkpoints | None
+    checkpoint_every: int
+    report: Callable[[Progress], None]
+
+    def run(self) -> Cursor:
+        """From the beginning, or from the newest checkpoint, to the last draw."""
+        clock = Clock()
+        unknown = np.full(self.engine.settings.chains, np.nan)
+        self.report(Progress("compiling", 0, 1, unknown, np.zeros_like(unknown, int)))
+        state, cursor = self._begin()
+        state, _ = self.engine.warm_up(state, 0, 0)
+        state, nothing = self.engine.draw(state, 0, 0)
+        if cursor.draws == 0:
+            self._make_room(nothing)
+        cursor.compile_seconds += clock.lap()
+        state = self._warm_up(state, cursor, clock)
+        state = self._draw(state, cursor, clock)
+        if state.moments is not None:
+            self._put_moments(state)
+        return cursor
+
+    def _begin(self) -> tuple[State, Cursor]:
+        state = self.engine.begin()
+        saved = None if self.checkpoints is None else self.checkpoints.newest(state)
+        return (state, Cursor()) if saved is None else (saved[0], Cursor(**saved[1]))
+
+    def _warm_up(self, state: State, cursor: Cursor, clock: Clock) -> State:
+        settings = self.engine.settings
+        while not cursor.warmed_up:
+            count = min(settings.segment, settings.warmup - cursor.warmup)
+            state, stats = self.engine.warm_up(state, cursor.warmup, count)
+            cursor.warmup += count
+            check_step_sizes(settings.sampler, stats, cursor.warmup)
+            converged = bool(state.chains.adaptation.converged.all())
+            cursor.warmed_up = converged or cursor.warmup == settings.warmup
+            cursor.warmup_seconds += clock.lap()
+            left = cursor.warmup_seconds * (settings.warmup / cursor.warmup - 1)
+            self.report(
+                Progress(
+                    "warm-up",
+                    cursor.warmup,
+                    settings.warmup,
+                    stats["acceptance_rate"].mean(axis=0),
+                    stats["diverging"].sum(axis=0),
+                    seconds_left=left,
+                )
+            )
+            self._maybe_save(cursor.warmup, state, cursor, cursor.warmed_up)
+        return state
+
+    def _draw(self, state: State, cursor: Cursor, clock: Clock) -> State:
+        settings = self.engine.settings
+        running = RunningESS(settings.segment)
+        while cursor.draws < settings.draws:
+            # segments end where chunks of the store do, also after a run was extended
+            count = min(
+                settings.segment - cursor.draws % settings.segment, settings.draws - cursor.draws
+            )
+            state, observed = self.engine.draw(state, cursor.draws, count)
+            self._write(cursor.draws, observed)
+            cursor.draws += count
+            if "f" in observed.kept:
+                running.add(observed.kept["f"])
+            cursor.sampling_seconds += clock.lap()
+            left = cursor.sampling_seconds * (settings.draws / cursor.draws - 1)
+            self.report(
+                Progress(
+                    "sampling",
+                    cursor.draws,
+                    settings.draws,
+                    observed.stats["acceptance_rate"].mean(axis=0),
+                    observed.stats["diverging"].sum(axis=0),
+                    running.median(),
+                    left,
+                )
+            )
+            number = cursor.warmup + cursor.draws
+            self._maybe_save(number, state, cursor, cursor.draws == settings.draws)
+        return state
+
+    def _maybe_save(self, number: int, state: State, cursor: Cursor, last: bool) -> None:
+        segments = number // self.engine.settings.segment
+        if self.checkpoints is not None and (last or segments % self.checkpoint_every == 0):
+            with self._writing():
+                self.checkpoints.save(number, state, asdict(cursor))
+
+    def _make_room(self, of_no_draws: Observed) -> None:
+        settings = self.engine.settings
+        shapes = jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct(array.shape[2:], array.dtype), _by_group(of_no_draws)
+        )
+        if self._writes:
+            with self._writing():
+                self.store.create(shapes, settings.chains, settings.draws, settings.segment)
+
+    def _write(self, first: int, observed: Observed) -> None:
+        if self._writes:
+            with self._writing():
+                self.store.write(first, _by_group(observed))
+
+    def _put_moments(self, state: State) -> None:
+        assert state.moments is not None
+        variables = as_variables(state.moments)
+        if self._writes:
+            with self._writing():
+                self.store.put("moments", variables)
+
+    @property
+    def _writes(self) -> bool:
+        return self.folder is None or jax.process_index() == 0
+
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.folder is None else guarded(self.folder)
+
+
+def _by_group(observed: Observed) -> dict[str, dict[str, np.ndarray]]:
+    groups: dict[str, dict[str, np.ndarray]] = {"posterior": {}, "sample_stats": observed.stats}
+    for name, array in observed.kept.items():
+        group = "predictions" if name in PREDICTIONS else "posterior"
+        groups.setdefault(group, {})[name] = array
+    return groups

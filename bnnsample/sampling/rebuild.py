@@ -1,0 +1,68 @@
+"""Settings read back from their ``repr``, without executing it.
+
+A run folder names its network, likelihood and sampler by their ``repr``: legible, and exact, as
+floats print all their digits. Only constructors listed here with literal arguments are accepted.
+"""
+
+from __future__ import annotations
+
+import ast
+from typing import Any
+
+from bnnsample.models.layers.activation import Activation
+from bnnsample.models.layers.attention import SelfAttention
+from bnnsample.models.layers.conv import Conv
+from bnnsample.models.layers.dense import Dense
+from bnnsample.models.layers.normalisation import LayerNorm
+from bnnsample.models.layers.pooling import AvgPool, Flatten, GlobalAvgPool
+from bnnsample.models.layers.residual import Identity, Residual, Scale
+from bnnsample.models.likelihoods import Gaussian
+from bnnsample.models.network import Network
+from bnnsample.sampling.samplers.crank_nicolson import PCN, EllipticalSlice
+from bnnsample.sampling.samplers.hamiltonian import HMC, MALA, NUTS, PCNL
+from bnnsample.sampling.samplers.langevin import Langevin
+from bnnsample.sampling.samplers.microcanonical import (
+    MicrocanonicalLangevin,
+    UnadjustedMicrocanonicalLangevin,
+)
+
+CONSTRUCTORS: dict[str, Any] = {
+    constructor.__name__: constructor
+    for constructor in (
+        *(Network, Gaussian, Dense, Conv, Activation, SelfAttention, LayerNorm, Residual, Scale),
+        *(Identity, AvgPool, GlobalAvgPool, Flatten),
+        *(HMC, NUTS, MALA, PCNL, PCN, EllipticalSlice, Langevin),
+        *(MicrocanonicalLangevin, UnadjustedMicrocanonicalLangevin),
+    )
+}
+
+
+class NotRebuildable(ValueError):
+    """A text that is not a known constructor with literal arguments."""
+
+
+def rebuild(text: str) -> Any:
+    """The object whose ``repr`` is ``text``.
+
+    Raises ``NotRebuildable`` for anything but the constructors above, literals, tuples and lists:
+    a network with a function of one's own, or a file that was tampered with.
+    """
+    try:
+        return _value(ast.parse(text, mode="eval").body)
+    except (SyntaxError, TypeError, RecursionError) as error:
+        raise NotRebuildable(f"{text[:200]!r} ({error})") from error
+
+
+def _value(node: ast.expr) -> Any:
+    match node:
+        case ast.Call(func=ast.Name(id=name)) if name in CONSTRUCTORS:
+            arguments = [_value(argument) for argument in node.args]
+            keywords = {str(word.arg): _value(word.value) for word in node.keywords}
+            return CONSTRUCTORS[name](*arguments, **keywords)
+        case ast.Tuple(elts=elements) | ast.List(elts=elements):
+            return tuple(_value(element) for element in elements)
+        case ast.Constant(value=bool() | int() | float() | str() | None as value):
+            return value
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
+    raise NotRebuildable(f"{ast.unparse(node)[:200]!r}")

@@ -1,0 +1,1 @@
+"""Samplers: small settings records that build blackjax's own ``(init, step)`` pairs."""

@@ -1,0 +1,144 @@
+"""What fixes a run, checked, and as JSON from which it can be made again."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+from xarray import DataTree
+
+from bnnsample.checks import bad_input, check_count
+from bnnsample.models.posterior import Posterior
+from bnnsample.repriorisation.base import AbstractTarget
+from bnnsample.repriorisation.targets import TARGETS, repriorised
+from bnnsample.sampling.rebuild import NotRebuildable, rebuild
+from bnnsample.sampling.samplers.base import AbstractSampler
+
+SEGMENT_DRAWS = 25
+"""Draws between two reports of progress, fewer where positions are large."""
+
+SEGMENT_BYTES = 256 * 2**20
+"""The positions of one segment take at most this much memory."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that fixes a run's draws, but for versions and device; and how many there shall be."""
+
+    target: AbstractTarget
+    sampler: AbstractSampler
+    chains: int
+    warmup: int
+    draws: int
+    seed: int
+    keep: tuple[str, ...]
+    x_test: Float[Array, "m ..."] | None
+    segment: int
+
+    def record(self) -> dict[str, Any]:
+        """The settings as JSON; data by their digest, as they are stored with the draws."""
+        posterior = self.target.posterior
+        data = (posterior.x, posterior.y, self.x_test)
+        return {
+            "target": self.target.name,
+            "ridge": getattr(self.target, "ridge", None),
+            "network": repr(posterior.network),
+            "likelihood": repr(posterior.likelihood),
+            "sampler": repr(self.sampler),
+            "dtype": str(posterior.x.dtype),
+            "data": hashlib.sha256(b"".join(map(_bytes, data))).hexdigest(),
+            "chains": self.chains,
+            "warmup": self.warmup,
+            "seed": self.seed,
+            "keep": list(self.keep),
+            "draws": self.draws,
+            "segment": self.segment,
+        }
+
+
+def segment_length(target: AbstractTarget, chains: int, longest: int) -> int:
+    """Draws a segment, of a run whose warm-up and draws take at most ``longest``."""
+    draw_bytes = chains * max(1, target.dim) * target.posterior.x.dtype.itemsize
+    return max(1, min(SEGMENT_DRAWS, longest, SEGMENT_BYTES // draw_bytes))
+
+
+def settings_from(record: dict[str, Any], stored: DataTree) -> Settings:
+    """The settings of which ``record`` is the record, with the data stored beside the draws.
+
+    Raises ``ValueError`` where they cannot be made again from text, or differ from what was run.
+    """
+    try:
+        network, likelihood, sampler = (
+            rebuild(record[name]) for name in ("network", "likelihood", "sampler")
+        )
+    except NotRebuildable as error:
+        raise bad_input(
+            "run folder",
+            got=f"settings that cannot be made again from text: {error}",
+            expected="layers, likelihood and sampler of bnnsample with numbers as arguments",
+            probably="a function of your own; call sample(..., out=FOLDER) as before to continue",
+        ) from error
+    if record["dtype"] == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise bad_input(
+            "precision",
+            got="float32, as jax_enable_x64 is off",
+            expected="float64, which the run was made in",
+            probably="jax.config.update('jax_enable_x64', True) was left out",
+        )
+    data = stored["constant_data"].dataset
+    x, y = data["x"].values, stored["observed_data"].dataset["y"].values
+    posterior = Posterior(network, x, y, likelihood)
+    name, ridge = record["target"], record["ridge"]
+    target = repriorised(posterior, ridge) if name == "repriorised" else TARGETS[name](posterior)
+    x_test = jax.numpy.asarray(data["x_test"].values) if "x_test" in data else None
+    numbers = {name: record[name] for name in ("chains", "warmup", "draws", "seed", "segment")}
+    settings = Settings(
+        target=target, sampler=sampler, keep=tuple(record["keep"]), x_test=x_test, **numbers
+    )
+    if settings.record() != record:
+        raise bad_input(
+            "run folder",
+            got="data or settings that are not those it was begun with",
+            expected="the folder as sample() left it",
+            probably="a file edited by hand, or a store copied in part",
+        )
+    return settings
+
+
+def with_draws(settings: Settings, draws: int) -> Settings:
+    """The same run with another number of draws."""
+    return dataclasses.replace(settings, draws=draws)
+
+
+def check_arguments(
+    target: object, sampler: object, *, chains: int, warmup: int, draws: int, seed: int
+) -> None:
+    """Refuse what cannot be run, before anything is compiled."""
+    if not isinstance(target, AbstractTarget | Posterior):
+        raise bad_input(
+            "target",
+            got=type(target).__name__,
+            expected="a posterior, or a target of it: bnn.marginal(posterior), "
+            "bnn.repriorised(...) or bnn.standard(...)",
+            probably="the network or the data were passed",
+        )
+    if sampler is not None and not isinstance(sampler, AbstractSampler):
+        raise bad_input(
+            "sampler",
+            got=repr(sampler),
+            expected="settings such as bnn.HMC() or bnn.NUTS()",
+            probably="the class was passed without parentheses",
+        )
+    check_count("chains", chains)
+    check_count("warmup", warmup)
+    check_count("draws", draws)
+    check_count("seed", seed, minimum=0)
+
+
+def _bytes(array: Array | None) -> bytes:
+    return b"none" if array is None else repr(array.shape).encode() + np.asarray(array).tobytes()

@@ -1,0 +1,218 @@
+"""A run on disk: killed, resumed, extended, refused, with nothing lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bnnsample as bnn
+from bnnsample.sampling import checkpoints, store
+from bnnsample.sampling.folder import CannotWrite
+from tests.conftest import X64
+from tests.sampling.run_to_be_killed import main
+
+pytestmark = pytest.mark.skipif(not X64, reason="the runs of this file are in float64")
+DRAWS, EVERY = 700, 3
+GROUPS = ("posterior", "predictions", "sample_stats", "moments")
+
+
+class Stop(Exception):
+    """Raised by a test in the middle of a run."""
+
+
+def assert_same_draws(run, reference):
+    for group in GROUPS:
+        assert run[group].dataset.load().equals(reference[group].dataset), group
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The run that is never interrupted, and its folder."""
+    folder = tmp_path_factory.mktemp("unbroken") / "run"
+    main(str(folder), DRAWS, EVERY)
+    return bnn.load_run(folder).load(), folder
+
+
+@pytest.fixture
+def stopped(tmp_path) -> Path:
+    """A folder whose run stopped after 225 draws, between two checkpoints."""
+    return stop_after(tmp_path / "run", 225)
+
+
+def stop_after(folder: Path, draws: int) -> Path:
+    original = bnn.sample
+
+    def interrupted(*args, on_progress, **settings):
+        def stop(progress):
+            if progress.phase == "sampling" and progress.done >= draws:
+                raise Stop
+
+        return original(*args, on_progress=stop, **settings)
+
+    bnn.sample = interrupted
+    try:
+        with pytest.raises(Stop):
+            main(str(folder), DRAWS, EVERY)
+    finally:
+        bnn.sample = original
+    return folder
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(unbroken, stopped):
+    assert_same_draws(bnn.resume(stopped), unbroken[0])
+
+
+def test_the_same_call_goes_on_too(unbroken, stopped):
+    main(str(stopped), DRAWS, EVERY)
+    assert_same_draws(bnn.load_run(stopped), unbroken[0])
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "emptied"])
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(unbroken, stopped, damage):
+    newest = max((stopped / checkpoints.CHECKPOINTS).iterdir(), key=lambda path: int(path.name))
+    files = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size > 100]
+    assert files
+    for path in files:
+        content = bytearray(path.read_bytes())
+        if damage == "altered":
+            content[-40:-20] = bytes(20)
+            path.write_bytes(content)
+        else:
+            path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
+    with pytest.warns(RuntimeWarning, match=f"checkpoint {newest.name} is damaged.*falling back"):
+        run = bnn.resume(stopped)
+    assert_same_draws(run, unbroken[0])
+
+
+def test_without_any_checkpoint_it_begins_again(unbroken, stopped):
+    shutil.rmtree(stopped / checkpoints.CHECKPOINTS)
+    assert_same_draws(bnn.resume(stopped), unbroken[0])
+
+
+def test_a_finished_run_can_be_made_longer(unbroken, tmp_path):
+    shutil.copytree(unbroken[1], tmp_path / "run")
+    longer = bnn.resume(tmp_path / "run", extra_draws=30)
+    assert longer.attrs["draws"] == DRAWS + 30
+    first = longer["predictions"]["f"].isel(draw=slice(0, DRAWS)).values
+    np.testing.assert_array_equal(first, unbroken[0]["predictions"]["f"].values)
+    assert np.isfinite(longer["posterior"]["readout"].values).all()
+    longest = bnn.resume(tmp_path / "run", extra_draws=25)
+    assert longest["sample_stats"].sizes["draw"] == DRAWS + 55
+    assert np.isfinite(longest["sample_stats"]["lp"].values).all()
+
+
+def test_a_finished_run_is_not_made_again(unbroken):
+    seen = []
+    run = bnn.resume(unbroken[1], on_progress=seen.append)
+    assert [progress.phase for progress in seen] == ["compiling"]
+    assert_same_draws(run, unbroken[0])
+
+
+def test_an_unfinished_run_can_be_read(stopped, unbroken):
+    run = bnn.load_run(stopped)
+    f = run["predictions"]["f"].values
+    assert np.isnan(f[:, 225:]).all()
+    np.testing.assert_array_equal(f[:, :225], unbroken[0]["predictions"]["f"].values[:, :225])
+
+
+def kill_and_resume(folder: Path, after: float) -> bool:
+    """Start the run, SIGKILL it ``after`` seconds of its first report; whether it was killed."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [
+        sys.executable,
+        "-m",
+        "tests.sampling.run_to_be_killed",
+        str(folder),
+        str(DRAWS),
+        str(EVERY),
+    ]
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("warm-up"):
+            break
+    time.sleep(after)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
+)
+def test_a_run_killed_at_a_random_moment_loses_nothing(unbroken, tmp_path, seed):
+    folder = tmp_path / "run"
+    generator = random.Random(seed)
+    killed = [kill_and_resume(folder, generator.uniform(0, 1.0)) for _ in range(2)]
+    assert killed[0], "the run ended before it could be killed; make it longer"
+    assert_same_draws(bnn.resume(folder), unbroken[0])
+
+
+def test_a_full_disk_is_one_clear_error_and_loses_nothing(unbroken, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    write, calls = store.DrawStore.write, []
+
+    def full(self, first, arrays):
+        calls.append(first)
+        if len(calls) == 9:
+            raise OSError(28, "No space left on device")
+        return write(self, first, arrays)
+
+    monkeypatch.setattr(store.DrawStore, "write", full)
+    with pytest.raises(CannotWrite, match="No space left.*bnnsample resume"):
+        main(str(folder), DRAWS, EVERY)
+    monkeypatch.undo()
+    assert_same_draws(bnn.resume(folder), unbroken[0])
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
+    def denied(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", denied)
+    with pytest.raises(CannotWrite, match="Permission denied.*read-only"):
+        main(str(tmp_path / "run"), DRAWS, EVERY)
+
+
+def test_a_folder_of_other_settings_is_refused(stopped):
+    expected = "out: got .*other settings .draws 700.*expected draws 701.*extra_draws"
+    with pytest.raises(ValueError, match=expected):
+        main(str(stopped), DRAWS + 1, EVERY)
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="out: got .*holds something else"):
+        main(str(tmp_path), DRAWS, EVERY)
+
+
+def test_resuming_where_there_is_no_run_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no run in .*it has no run\.json"):
+        bnn.resume(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"sampler": "__import__('os').abort()"}, "cannot be made again from text"),
+        ({"network": "Network(layers=(tanh,))"}, "cannot be made again.*function of your own"),
+        ({"data": "0"}, "data or settings that are not those"),
+    ],
+)
+def test_a_tampered_record_is_refused(stopped, change, expected):
+    record = json.loads((stopped / "run.json").read_text())
+    (stopped / "run.json").write_text(json.dumps(record | change))
+    with pytest.raises(ValueError, match=expected):
+        bnn.resume(stopped)
