@@ -25,7 +25,8 @@ class Convergence:
     ``ess_bulk`` and ``ess_tail``: medians; ``ess_bulk_min``, ``ess_tail_min``: the worst.
     ``mcse``: median Monte-Carlo standard error of the mean, in posterior standard deviations.
     The rates divide the median bulk ESS of all chains together by all of their draws, by all of
-    their gradients, and by the seconds from the first draw to the last.
+    their gradients (NaN for samplers that take none), and by the seconds from the first draw to
+    the last.
     """
 
     rhat_max: float
@@ -62,6 +63,7 @@ def _convergence(run: DataTree, draws: DataArray) -> Convergence:
         )
         relative_error = _values(mcse(draws)) / _values(draws.std(("chain", "draw")))
     median = float(np.median(bulk))
+    gradients = float(run.children["sample_stats"].dataset["n_gradients"].sum())
     return Convergence(
         rhat_max=float(np.max(rhats)),
         ess_bulk=median,
@@ -70,7 +72,7 @@ def _convergence(run: DataTree, draws: DataArray) -> Convergence:
         ess_tail_min=float(np.min(tail)),
         mcse=float(np.median(relative_error)),
         ess_per_draw=median / (draws.sizes["chain"] * draws.sizes["draw"]),
-        ess_per_gradient=median / float(run.children["sample_stats"].dataset["n_gradients"].sum()),
+        ess_per_gradient=median / gradients if gradients else float("nan"),
         ess_per_second=median / float(run.attrs["sampling_seconds"]),
     )
 

@@ -13,6 +13,7 @@ import numpy as np
 from bnnsample.sampling.checkpoints import Checkpoints
 from bnnsample.sampling.engine import Engine, Observed, State
 from bnnsample.sampling.folder import guarded
+from bnnsample.sampling.mesh import one_copy_a_process, to_host, writes_to
 from bnnsample.sampling.moments import as_variables
 from bnnsample.sampling.progress import Clock, Progress, RunningESS
 from bnnsample.sampling.store import DrawStore
@@ -64,8 +65,14 @@ class Loop:
 
     def _begin(self) -> tuple[State, Cursor]:
         state = self.engine.begin()
-        saved = None if self.checkpoints is None else self.checkpoints.newest(state)
-        return (state, Cursor()) if saved is None else (saved[0], Cursor(**saved[1]))
+        if self.checkpoints is None:
+            return state, Cursor()
+        saved = self.checkpoints.newest(one_copy_a_process(state, self.engine.mesh))
+        return (
+            (state, Cursor())
+            if saved is None
+            else (self.engine.spread(saved[0]), Cursor(**saved[1]))
+        )
 
     def _warm_up(self, state: State, cursor: Cursor, clock: Clock) -> State:
         settings = self.engine.settings
@@ -73,9 +80,10 @@ class Loop:
             count = min(settings.segment, settings.warmup - cursor.warmup)
             state, stats = self.engine.warm_up(state, cursor.warmup, count)
             cursor.warmup += count
-            check_step_sizes(settings.sampler, stats, cursor.warmup)
-            converged = bool(state.chains.adaptation.converged.all())
+            converged = bool(np.all(to_host(state.chains.adaptation.converged)))
             cursor.warmed_up = converged or cursor.warmup == settings.warmup
+            if cursor.warmed_up:
+                check_step_sizes(settings.sampler, stats, cursor.warmup)
             cursor.warmup_seconds += clock.lap()
             left = cursor.warmup_seconds * (settings.warmup / cursor.warmup - 1)
             self.report(
@@ -125,7 +133,8 @@ class Loop:
         segments = number // self.engine.settings.segment
         if self.checkpoints is not None and (last or segments % self.checkpoint_every == 0):
             with self._writing():
-                self.checkpoints.save(number, state, asdict(cursor))
+                whole = one_copy_a_process(state, self.engine.mesh)
+                self.checkpoints.save(number, whole, asdict(cursor))
 
     def _make_room(self, of_no_draws: Observed) -> None:
         settings = self.engine.settings
@@ -143,14 +152,14 @@ class Loop:
 
     def _put_moments(self, state: State) -> None:
         assert state.moments is not None
-        variables = as_variables(state.moments)
+        variables = as_variables(to_host(state.moments))
         if self._writes:
             with self._writing():
                 self.store.put("moments", variables)
 
     @property
     def _writes(self) -> bool:
-        return self.folder is None or jax.process_index() == 0
+        return writes_to(self.folder)
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return contextlib.nullcontext() if self.folder is None else guarded(self.folder)

@@ -40,7 +40,7 @@ acceptance in it was within this of the target. Arbitrary."""
 
 LONG_ENOUGH = 50
 LEAST_ACCEPTANCE = 0.05
-"""After so many transitions a segment must accept at least this fraction of the target."""
+"""At the end of so long a warm-up its last segment must accept this fraction of the target."""
 
 SHRINKAGE = 5.0
 """Draws of N(0, 1) that a coordinate's variance is pooled with, as Stan's warm-up does."""
@@ -174,7 +174,8 @@ def _restart(adaptation: Adaptation, sampler: AbstractSampler, plan: Phases) -> 
     """Dual averaging begins again where the last phase does, from what it has found so far."""
     found = jnp.exp(adaptation.step_size.log_step_size_avg)
     again = (adaptation.taken == plan.last) & (plan.last > 0)
-    fresh = _dual_averaging(found, sampler)
+    # at first it tries steps ten times as long, which far from the mode would be rejected for long
+    fresh = _dual_averaging(found, sampler)._replace(mu=jnp.log(found))
     return adaptation._replace(step_size=_where(again, fresh, adaptation.step_size))
 
 
@@ -245,7 +246,7 @@ class NoUsableStepSize(RuntimeError):
 
 
 def check_step_sizes(sampler: AbstractSampler, stats: dict[str, np.ndarray], taken: int) -> None:
-    """Raise ``NoUsableStepSize`` for a chain that accepts next to nothing after ``LONG_ENOUGH``."""
+    """Raise ``NoUsableStepSize`` for a chain that accepts next to nothing in its last segment."""
     if not sampler.tunes_step_size or taken < LONG_ENOUGH:
         return
     acceptance = stats["acceptance_rate"].mean(axis=0)

@@ -1,0 +1,139 @@
+"""Which sampler on which target makes most effective draws, per gradient and per second.
+
+Digits, n = 64, noise_std 0.1, one hidden layer, gelu. The baseline is leapfrog HMC on the weights
+as they are, tuned over trajectory lengths and acceptance rates; the others are every sampler on the
+repriorised and the marginal target. What ``bnn.sample`` takes when nothing is named is the best of
+them per second, by this record.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import bnnsample as bnn
+from bnnsample.repriorisation.targets import TARGETS
+from bnnsample.sampling.draws import environment
+from bnnsample.sampling.samplers.base import AbstractSampler
+
+TRAIN, TEST, NOISE_STD = 64, 20, 0.1
+BASELINES: tuple[AbstractSampler, ...] = (
+    *(
+        bnn.HMC(steps, integrator="leapfrog", target_acceptance=acceptance)
+        for acceptance in (0.65, 0.8)
+        for steps in (8, 16, 32, 64, 128)
+    ),
+    bnn.NUTS(integrator="leapfrog", max_doublings=7),
+)
+CANDIDATES: list[AbstractSampler] = [
+    *(bnn.HMC(steps) for steps in (1, 2, 3, 4, 6, 8)),
+    *(bnn.HMC(steps, target_acceptance=0.65) for steps in (1, 2, 4)),
+    bnn.HMC(),
+    bnn.HMC(8, integrator="leapfrog"),
+    bnn.NUTS(),
+    bnn.MALA(),
+    bnn.PCNL(),
+    bnn.PCN(),
+    bnn.EllipticalSlice(),
+    bnn.Langevin(),
+    bnn.MicrocanonicalLangevin(),
+]
+GRADIENTS = 24_000
+"""Of each run, of all of its chains together: the longer the trajectories, the fewer draws."""
+
+
+def pairs() -> Iterator[tuple[str, AbstractSampler]]:
+    """Targets and samplers, the baselines first."""
+    yield from (("standard", sampler) for sampler in BASELINES)
+    yield "standard", bnn.HMC(8)
+    yield from (
+        (target, sampler) for target in ("repriorised", "marginal") for sampler in CANDIDATES
+    )
+
+
+def posterior_of(width: int) -> tuple[bnn.Posterior, np.ndarray]:
+    """The posterior of a network of one hidden layer, and inputs to predict at."""
+    data = bnn.load("digits", train=TRAIN, test=TEST, seed=0)
+    network = bnn.fcn(1, width, data.y_train.shape[1])
+    return bnn.Posterior(network, data.x_train, data.y_train, bnn.Gaussian(NOISE_STD)), data.x_test
+
+
+def measure(width: int, target: str, sampler: AbstractSampler, gradients: int) -> dict[str, Any]:
+    """One run, of about as many gradients as all others, and what it achieved."""
+    posterior, x_test = posterior_of(width)
+    steps = getattr(sampler, "num_steps", 4) or 4
+    steps = 30 if isinstance(sampler, bnn.NUTS) and target == "standard" else steps
+    draws = max(100 if gradients < GRADIENTS else 250, gradients // (4 * steps))
+    began = time.perf_counter()
+    run = bnn.sample(
+        TARGETS[target](posterior), sampler, draws=draws, warmup=400, x_test=x_test,
+        keep=("predictions", "projections"),
+    )  # fmt: skip
+    found = bnn.convergence(run)
+    stats = {name: values.values for name, values in run["sample_stats"].dataset.items()}
+    likelihoods = float(stats["n_steps"].sum())
+    return {
+        "width": width,
+        "target": target,
+        "sampler": repr(sampler),
+        "draws": draws,
+        "steps": float(stats["n_steps"].mean()),
+        "step_size": float(stats["step_size"][:, -1].mean()),
+        "acceptance": float(stats["acceptance_rate"].mean()),
+        "rhat": found["predictions"].rhat_max,
+        **{
+            f"{name}_ess_per_{unit}": found[name].ess_bulk / count
+            for name in ("predictions", "hidden")
+            for unit, count in (
+                ("gradient", likelihoods),
+                ("second", run.attrs["sampling_seconds"]),
+            )
+        },
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="a tiny size, for the tests")
+    parser.add_argument("--widths", type=int, nargs="+", default=[512, 2048])
+    parser.add_argument("--out", type=Path, default=Path("results/samplers"))
+    options = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    widths, gradients, chosen = options.widths, GRADIENTS, list(pairs())
+    if options.smoke:
+        widths, gradients, chosen = [8], 800, [chosen[0], chosen[-4]]
+    options.out.mkdir(parents=True, exist_ok=True)
+    record = options.out / "record.json"
+    rows: list[dict[str, Any]] = json.loads(record.read_text())["rows"] if record.exists() else []
+    known = {(row["width"], row["target"], row["sampler"]) for row in rows}
+    print(
+        f"{'width':>5} {'target':>11}  {'sampler':60} {'steps':>6} {'accept':>6} {'R-hat':>6}",
+        end="",
+    )
+    print("  ESS of predictions / hidden weights per 1000 gradients, per second")
+    for width in widths:
+        for target, sampler in chosen:
+            if (width, target, repr(sampler)) not in known:
+                rows.append(measure(width, target, sampler, gradients))
+                text = json.dumps({"rows": rows, **environment()}, indent=1)
+                record.write_text(text + "\n")
+    for row in rows:
+        name = row["sampler"][:60]
+        print(f"{row['width']:5} {row['target']:>11}  {name:60} {row['steps']:6.1f}", end="")
+        print(f" {row['acceptance']:6.2f} {row['rhat']:6.3f}", end="")
+        for unit, factor in (("gradient", 1e3), ("second", 1)):
+            for quantity in ("predictions", "hidden"):
+                print(f" {factor * row[f'{quantity}_ess_per_{unit}']:8.2f}", end="")
+        print()
+
+
+if __name__ == "__main__":
+    main()
