@@ -14,7 +14,7 @@ FORMULAS := tests/limits tests/repriorisation tests/models tests/test_randomness
 	tests/sampling/test_integrators.py tests/sampling/test_store.py tests/diagnostics/test_vectorised.py
 LONG := devices empirical hyperparameters plan stored
 
-.PHONY: help quickstart cifar10-nngp test test-slow check format bench clean
+.PHONY: help quickstart cifar10-nngp samplers test test-slow check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the commands
@@ -46,8 +46,13 @@ format: .venv/installed-dev  ## Format the code
 cifar10-nngp: .venv/installed  ## Classify CIFAR-10 with infinitely wide networks; BNNSAMPLE_DATA is its folder
 	$(BIN)/python experiments/cifar10_nngp.py
 
-bench: .venv/installed  ## Measure what gradients of each target and infinite-width kernels cost
+samplers: .venv/installed  ## Compare every sampler on every target, per gradient and per second
+	$(BIN)/python experiments/samplers.py
+
+bench: .venv/installed  ## Measure what gradients, sampling, diagnostics and kernels cost
 	$(BIN)/python experiments/benchmarks/gradient_cost.py
+	$(BIN)/python experiments/benchmarks/sampling.py
+	$(BIN)/python experiments/benchmarks/diagnostics.py
 	$(BIN)/python experiments/benchmarks/kernels.py
 
 clean:  ## Remove the environment and what tools left behind; results stay

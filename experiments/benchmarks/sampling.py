@@ -138,7 +138,8 @@ def pcn_acceptance(width: int, draws: int) -> float:
         )[1]  # fmt: skip
         return jnp.mean(infos.acceptance_rate)
 
-    rates = [float(mean_acceptance(target.init(key), key)) for key in jax.random.split(jax.random.key(0), 4)]  # fmt: skip
+    keys = jax.random.split(jax.random.key(0), 4)
+    rates = [float(mean_acceptance(target.init(key), key)) for key in keys]
     print(f"  width {width}: {np.mean(rates):.3f} ({np.std(rates) / 2:.3f} s.e.)")
     return float(np.mean(rates))
 
