@@ -74,7 +74,7 @@ from bnnsample.sampling.run import sample as sample
 from bnnsample.sampling.run import resume as resume
 from bnnsample.sampling.mesh import device_mesh as device_mesh
 from bnnsample.sampling.progress import Progress as Progress
-from bnnsample.sampling.warmup import NoUsableStepSize as NoUsableStepSize
+from bnnsample.sampling.convergence import NoUsableStepSize as NoUsableStepSize
 from bnnsample.sampling.folder import CannotWrite as CannotWrite
 from bnnsample.sampling.store import save_run as save_run
 from bnnsample.sampling.store import load_run as load_run
@@ -85,3 +85,7 @@ from bnnsample.diagnostics.function_space import distance_to_nngp as distance_to
 from bnnsample.diagnostics.function_space import Distance as Distance
 from bnnsample.diagnostics.verdict import diagnose as diagnose
 from bnnsample.diagnostics.verdict import Diagnosis as Diagnosis
+from bnnsample.diagnostics.vectorised import summarise as summarise
+from bnnsample.diagnostics.vectorised import Summary as Summary
+from bnnsample.diagnostics.layers import per_layer as per_layer
+from bnnsample.diagnostics.layers import LayerSummary as LayerSummary

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
+import re
 import sys
 import threading
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +18,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from bnnsample.checks import BadInput
+import bnnsample as bnn
+from bnnsample.checks import BadInput, bad_input
+from bnnsample.sampling.convergence import NoUsableStepSize
+from bnnsample.sampling.folder import read_record
 
 if TYPE_CHECKING:
-    from bnnsample.reports.summary import Summary
     from bnnsample.reports.table import Column
     from bnnsample.sampling.run import Progress as RunProgress
 
@@ -32,11 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         return options.run(options, console)
-    except (BadInput, OSError) as error:
+    except (BadInput, NoUsableStepSize, OSError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
         return 2
     except KeyboardInterrupt:
-        console.print("interrupted; the runs that had finished are whole", markup=False)
+        console.print(f"interrupted; {options.left}", markup=False)
         return 130
 
 
@@ -55,7 +60,21 @@ def _parser() -> argparse.ArgumentParser:
         "Writes report.html, table.csv, record.json and the draws to the output folder.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    add = widths.add_argument
+    _add_widths(widths.add_argument)
+    widths.set_defaults(run=_run_widths, left="the runs that had finished are whole")
+    resume = commands.add_parser(
+        "resume",
+        help="go on with a run that was stopped, or make a finished one longer",
+        description="Go on with the run in a folder that bnn.sample(..., out=FOLDER) was writing, "
+        "as if it had not been stopped, and judge it by bnn.diagnose.",
+    )
+    resume.add_argument("folder", type=Path, metavar="DIR", help="the folder of the run")
+    resume.add_argument("--draws", metavar="+N", help="make the run longer by N draws per chain")
+    resume.set_defaults(run=_run_resume, left="resume it, without --draws, to go on")
+    return parser
+
+
+def _add_widths(add: Callable[..., object]) -> None:
     add("--data", default="digits", help="digits or diabetes, bundled with scikit-learn")
     add("--widths", type=int, nargs="+", default=[64, 256, 1024], help="hidden units")
     add("--target", nargs="+", default=["standard", "repriorised", "marginal"],
@@ -69,9 +88,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--warmup", type=int, default=100, help="transitions that tune the step size")
     add("--draws", type=int, default=300, help="draws kept per chain")
     add("--seed", type=int, default=0, help="fixes data order, starts and draws")
-    add("--out", type=Path, required=True, help="folder to write; its settings must match")
-    widths.set_defaults(run=_run_widths)
-    return parser
+    add("--out", type=Path, required=True, default=argparse.SUPPRESS,
+        help="folder to write; its settings must match")  # fmt: skip
 
 
 def _run_widths(options: argparse.Namespace, console: Console) -> int:
@@ -83,26 +101,18 @@ def _run_widths(options: argparse.Namespace, console: Console) -> int:
     from bnnsample.reports.table import COLUMNS, cells
     from bnnsample.reports.widths import compare_widths
 
+    same = ("data", "train", "test", "noise_std", "activation", "chains", "warmup", "draws", "seed")
     settings = WidthsSettings(
-        data=options.data,
         widths=tuple(options.widths),
         targets=tuple(options.target),
-        train=options.train,
-        test=options.test,
-        noise_std=options.noise_std,
-        activation=options.activation,
-        chains=options.chains,
-        warmup=options.warmup,
-        draws=options.draws,
-        seed=options.seed,
+        **{name: getattr(options, name) for name in same},
     )
     with _Display(console, COLUMNS) as display:
-
-        def on_summary(summary: Summary) -> None:
-            display.row(cells(summary))
-
         result = compare_widths(
-            settings, options.out, on_progress=display.progress, on_summary=on_summary
+            settings,
+            options.out,
+            on_progress=display.progress,
+            on_summary=lambda summary: display.row(cells(summary)),
         )
     console.print()
     for statement in result.statements:
@@ -110,6 +120,57 @@ def _run_widths(options: argparse.Namespace, console: Console) -> int:
         console.print(f"{mark} {statement.question} {statement.text}", markup=False)
     console.print(f"\npage: {result.page}", markup=False)
     return 0
+
+
+def _run_resume(options: argparse.Namespace, console: Console) -> int:
+    extra = _extra_draws(options.draws)
+    console.print(f"bnnsample {metadata.version('bnnsample')}: starting", markup=False)
+    import jax
+
+    if read_record(options.folder).get("dtype") == "float64":
+        jax.config.update("jax_enable_x64", True)
+    phases: list[str] = []
+    with _warnings_in_one_line(), _Display(console, ()) as display:
+
+        def on_progress(progress: RunProgress) -> None:
+            phases.append(progress.phase)
+            display.progress(str(options.folder), progress)
+
+        run = bnn.resume(options.folder, extra_draws=extra, on_progress=on_progress)
+    done = "finished" if "sampling" in phases else "had been finished"
+    console.print(
+        f"{options.folder}: {done}, {run.attrs['draws']} draws in each of {run.attrs['chains']} "
+        f"chains, {run.attrs['target']} target, {run.attrs['sampler']}\n{bnn.diagnose(run)}",
+        markup=False,
+    )
+    return 0
+
+
+def _extra_draws(text: str | None) -> int:
+    """N of ``+N``, 0 if nothing was asked for."""
+    if text is None:
+        return 0
+    if not re.fullmatch(r"\+[0-9]+", text):
+        raise bad_input(
+            "--draws",
+            got=repr(text),
+            expected="+N, the number of draws to add to each chain, such as +500",
+            probably="the total that is wanted; give what is missing",
+        )
+    return int(text)
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def show(message: Warning | str, *_: object) -> None:
+        console.print("warning: " + " ".join(str(message).split()), markup=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)
+        warnings.showwarning = show  # pyright: ignore[reportAttributeAccessIssue]
+        yield
 
 
 class _Display:
@@ -149,12 +210,9 @@ class _Display:
         self._status = f"{label}: {progress.phase}"
         if self._task is None:
             self._task = self._bar.add_task(self._status, total=progress.total, note=note)
+        done, total = progress.done, progress.total
         self._bar.update(
-            self._task,
-            description=self._status,
-            completed=progress.done,
-            total=progress.total,
-            note=note,
+            self._task, description=self._status, completed=done, total=total, note=note
         )
         if progress.phase != "compiling":
             self._status += f" {progress.done}/{progress.total} {note}"

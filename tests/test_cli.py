@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+import shutil
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
 import pytest
 
+import bnnsample as bnn
 from bnnsample.cli import main
 from bnnsample.reports import widths as job
+from bnnsample.sampling.checkpoints import CHECKPOINTS
+from tests.conftest import X64
 
 WORDS = shlex.split(
     "widths --data diabetes --train 12 --test 5 --widths 3 7 --warmup 5 --draws 10 --chains 3"
@@ -146,3 +152,104 @@ def test_the_command_of_a_record_survives_awkward_values(monkeypatch: pytest.Mon
     monkeypatch.setattr(job, "compare_widths", stop)
     assert main(shlex.split(job.command(settings, out))[1:]) == 130
     assert seen == [(settings, out)]
+
+
+TINY = {"chains": 2, "warmup": 10, "draws": 40, "seed": 1, "checkpoint_every": 1}
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in float64 that was stopped after its first 25 draws."""
+    jax.config.update("jax_enable_x64", True)
+    folder = tmp_path_factory.mktemp("stopped") / "run"
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((5, 2)), rng.standard_normal((5, 1))
+    posterior = bnn.Posterior(bnn.fcn(1, 3, 1), x, y, bnn.Gaussian(0.5))
+
+    def stop(progress: bnn.Progress) -> None:
+        if progress.phase == "sampling":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bnn.sample(posterior, bnn.MALA(), x_test=x, out=folder, on_progress=stop, **TINY)
+    jax.config.update("jax_enable_x64", X64)
+    return folder
+
+
+def test_resume_finishes_lengthens_and_judges_a_run(
+    stopped: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(stopped, tmp_path / "run")
+    newest = max((folder / CHECKPOINTS).iterdir(), key=lambda path: int(path.name))
+    for path in newest.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    jax.config.update("jax_enable_x64", False)
+    try:
+        assert main(["resume", str(folder)]) == 0
+        first = capsys.readouterr()
+        assert main(["resume", str(folder), "--draws", "+3"]) == 0
+        longer = capsys.readouterr()
+        assert main(["resume", str(folder)]) == 0
+        again = capsys.readouterr()
+    finally:
+        jax.config.update("jax_enable_x64", X64)
+    assert f"{folder}: finished, 40 draws in each of 2 chains, marginal target, MALA" in first.out
+    assert "converged\n" in first.out
+    assert "ok   divergences: 0 of 80 draws" in first.out
+    assert first.err.startswith(f"warning: checkpoint {newest.name} is damaged")
+    assert first.err.count("\n") == 1
+    assert f"{folder}: finished, 43 draws" in longer.out
+    assert f"{folder}: had been finished, 43 draws" in again.out
+    assert longer.err == again.err == ""
+    assert bnn.load_run(folder)["predictions"]["f"].dtype == np.float64
+
+
+def test_help_of_resume_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(help_text(capsys, "resume", "--help").split())
+    assert "DIR the folder of the run" in text
+    assert "--draws +N make the run longer by N draws" in text
+
+
+def test_help_names_no_default_where_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "None" not in help_text(capsys, "widths", "--help")
+
+
+@pytest.mark.parametrize("draws", ["500", "-5", "+", "+2.5", "+ 5", "+5 draws", "many", "+٣"])
+def test_draws_without_a_plus_are_refused(
+    draws: str, stopped: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (stopped / "run.json").read_text()
+    assert_refused(["resume", str(stopped), f"--draws={draws}"], "--draws", capsys)
+    assert (stopped / "run.json").read_text() == before
+
+
+def test_a_folder_without_a_run_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["resume", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: no run in {tmp_path}: it has no run.json\n"
+    (tmp_path / "run.json").write_text("{")
+    assert_refused(["resume", str(tmp_path)], "run folder", capsys)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "printed"),
+    [
+        (bnn.NoUsableStepSize("warm-up: got acceptance 0"), 2, "error: warm-up: got acceptance 0"),
+        (bnn.CannotWrite("run: got 'No space left'"), 2, "error: run: got 'No space left'"),
+        (KeyboardInterrupt(), 130, "interrupted; resume it, without --draws, to go on"),
+    ],
+)
+def test_what_stops_a_resumed_run_is_one_line(
+    error: BaseException,
+    status: int,
+    printed: str,
+    stopped: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(bnn, "resume", lambda *_, **__: (_ for _ in ()).throw(error))
+    assert main(["resume", str(stopped)]) == status
+    captured = capsys.readouterr()
+    assert printed in (captured.out + captured.err).splitlines()

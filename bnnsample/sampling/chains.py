@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -76,7 +77,7 @@ class Segment(NamedTuple):
     adapting: Bool[Array, ""]
 
 
-@partial(jax.jit, static_argnames=("sampler", "capacity"), donate_argnames="chains")
+@partial(jax.jit, static_argnames=("sampler", "capacity", "in_turn"), donate_argnames="chains")
 def advance(
     target: AbstractTarget,
     sampler: AbstractSampler,
@@ -85,8 +86,9 @@ def advance(
     segment: Segment,
     *,
     capacity: int,
+    in_turn: bool = False,
 ) -> tuple[Chains, Transitions]:
-    """At most ``capacity`` transitions of every chain.
+    """At most ``capacity`` transitions of every chain, of all together or ``in_turn``.
 
     The segment is traced, so warm-up, draws and a shorter last segment share one compilation;
     ``length = 0`` only compiles. Entries from ``length`` on are zero. A chain whose warm-up has
@@ -113,12 +115,23 @@ def advance(
 
     def body(index: Array, carry: tuple[Chains, Transitions]) -> tuple[Chains, Transitions]:
         chains, record = carry
-        chains, new = jax.vmap(transition, (None, 0, 0))(segment.first + index, chains, keys)
+        chains, new = every_chain(partial(transition, segment.first + index), in_turn)(chains, keys)
         return chains, jax.tree.map(lambda kept, row: kept.at[index].set(row), record, new)
 
-    _, shapes = jax.eval_shape(jax.vmap(transition, (None, 0, 0)), segment.first, chains, keys)
+    _, shapes = jax.eval_shape(jax.vmap(partial(transition, segment.first)), chains, keys)
     empty = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
     return jax.lax.fori_loop(0, segment.length, body, (chains, empty))
+
+
+def every_chain(function: Callable[..., Any], in_turn: bool) -> Callable[..., Any]:
+    """``function`` of one chain for all of them: vectorised, or one after the other.
+
+    In turn, no chain waits for the longest trajectory of the others and arrays stay in cache;
+    vectorised, small arrays share the cost of starting each operation.
+    """
+    if not in_turn:
+        return jax.vmap(function)
+    return lambda *arguments: jax.lax.map(lambda one: function(*one), arguments)
 
 
 def _stats(before: Any, after: Any, info: Info) -> dict[str, Array]:

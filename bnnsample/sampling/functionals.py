@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, Key
 from bnnsample.checks import bad_input
 from bnnsample.models.network import Parameters
 from bnnsample.repriorisation.base import AbstractTarget, Draw
+from bnnsample.sampling.chains import every_chain
 from bnnsample.sampling.moments import Moments, add_draw, no_moments
 from bnnsample.sampling.projections import Projections, project
 
@@ -62,7 +63,7 @@ def first_moments(
     return jax.tree.map(lambda leaf: jnp.zeros((chains, *leaf.shape), leaf.dtype), shapes)
 
 
-@partial(jax.jit, static_argnames="keep", donate_argnames="moments")
+@partial(jax.jit, static_argnames=("keep", "in_turn"), donate_argnames="moments")
 def observe(
     target: AbstractTarget,
     positions: Float[Array, "draws chains dim"],
@@ -73,6 +74,7 @@ def observe(
     moments: Moments | None,
     *,
     keep: tuple[str, ...],
+    in_turn: bool = False,
 ) -> Observed:
     """The kept functionals of the first ``count`` draws of a segment; entries after it are zero."""
     draw_one = target.drawer(
@@ -86,14 +88,14 @@ def observe(
         seen = None if moments is None else add_draw(moments, _of_moments(draw))
         return Observed(seen, _kept(target, draw, noise_key, projections, keep))
 
-    every_chain = jax.vmap(one)
+    of_all = every_chain(one, in_turn)
 
     def body(index: Array, carry: Observed) -> Observed:
-        new = every_chain(positions[index], keys[index], carry.moments)
+        new = of_all(positions[index], keys[index], carry.moments)
         kept = {name: carry.kept[name].at[index].set(row) for name, row in new.kept.items()}
         return Observed(new.moments, kept)
 
-    shapes = jax.eval_shape(every_chain, positions[0], keys[0], moments).kept
+    shapes = jax.eval_shape(of_all, positions[0], keys[0], moments).kept
     empty = {
         name: jnp.zeros((positions.shape[0], *leaf.shape), leaf.dtype)
         for name, leaf in shapes.items()

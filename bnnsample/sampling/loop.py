@@ -6,18 +6,19 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from bnnsample.sampling.checkpoints import Checkpoints
+from bnnsample.sampling.convergence import check_step_sizes
 from bnnsample.sampling.engine import Engine, Observed, State
 from bnnsample.sampling.folder import guarded
 from bnnsample.sampling.mesh import one_copy_a_process, to_host, writes_to
 from bnnsample.sampling.moments import as_variables
 from bnnsample.sampling.progress import Clock, Progress, RunningESS
 from bnnsample.sampling.store import DrawStore
-from bnnsample.sampling.warmup import check_step_sizes
 
 PREDICTIONS = ("f", "y", "f_mean", "f_std")
 """What is kept of a draw under ``predictions``, all else being under ``posterior``."""
@@ -83,7 +84,13 @@ class Loop:
             converged = bool(np.all(to_host(state.chains.adaptation.converged)))
             cursor.warmed_up = converged or cursor.warmup == settings.warmup
             if cursor.warmed_up:
-                check_step_sizes(settings.sampler, stats, cursor.warmup)
+                window: Any = to_host(state.chains.adaptation.window)
+                check_step_sizes(
+                    settings.sampler,
+                    window.last_signal,
+                    window.last_log_step_size,
+                    cursor.warmup,
+                )
             cursor.warmup_seconds += clock.lap()
             left = cursor.warmup_seconds * (settings.warmup / cursor.warmup - 1)
             self.report(

@@ -7,6 +7,9 @@ many more points than one device holds.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,7 +28,8 @@ OF_POINTS = ("x", "y")
 def device_mesh(chains: int = 1, data: int = 1) -> Mesh:
     """A mesh of ``chains * data`` devices, of all processes; pass it to ``sample``.
 
-    Several processes call ``jax.distributed.initialize`` first, and then all do the same.
+    Several processes call ``jax.distributed.initialize`` before they import this package, which
+    blackjax, imported with it, would make too late; and then all do the same.
     """
     check_count("chains", chains)
     check_count("data", data)
@@ -40,8 +44,26 @@ def device_mesh(chains: int = 1, data: int = 1) -> Mesh:
     return Mesh(devices, ("chains", "data"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
-def check_mesh(mesh: Mesh, chains: int, points: int) -> None:
-    """Refuse a mesh over which chains or training points do not spread evenly."""
+def check_mesh(mesh: Mesh | None, chains: int, points: int, folder: Path | None) -> None:
+    """Refuse a mesh over which chains or training points do not spread evenly, or a part of one."""
+    processes = jax.process_count()
+    if mesh is None:
+        if folder is not None and processes > 1:
+            raise bad_input(
+                "out",
+                got=f"one folder for runs of {processes} processes, without a mesh",
+                expected="one run over the devices of all of them",
+                probably="mesh=bnn.device_mesh(chains, data) was left out",
+            )
+        return
+    used = len({device.process_index for device in mesh.devices.flat})
+    if used < processes:
+        raise bad_input(
+            "mesh",
+            got=f"devices of {used} processes",
+            expected=f"of all {processes}",
+            probably="a mesh of fewer devices than there are",
+        )
     if tuple(mesh.axis_names) != ("chains", "data"):
         raise bad_input(
             "mesh",
@@ -86,14 +108,47 @@ def on_every_device[Tree](tree: Tree, mesh: Mesh | None) -> Tree:
     return jax.tree.map(lambda leaf: _put(leaf, NamedSharding(mesh, PartitionSpec())), tree)
 
 
-def to_host(arrays: dict[str, jax.Array]) -> dict[str, np.ndarray]:
+def one_copy_a_process[Tree](tree: Tree, mesh: Mesh | None) -> Tree:
+    """Arrays, whole on one device of each process: so do checkpoints not depend on the mesh."""
+    if mesh is None:
+        return tree
+    devices = {device.process_index: device for device in mesh.devices.flat}
+    return on_every_device(tree, Mesh(np.asarray(list(devices.values())), ("process",)))
+
+
+def to_host[Tree](tree: Tree) -> Tree:
     """Whole arrays on the host, of every process."""
-    if jax.process_count() == 1:
-        return {name: np.asarray(array) for name, array in arrays.items()}
-    return {
-        name: np.asarray(multihost_utils.process_allgather(array, tiled=True))
-        for name, array in arrays.items()
-    }
+    return jax.tree.map(_whole, tree)
+
+
+def writes_to(folder: Path | None) -> bool:
+    """Whether this process writes: all to memory, the first one to a folder."""
+    return folder is None or jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def first_process_first(name: str) -> Iterator[None]:
+    """The block is run by the first process, and then by the others, also where it raises."""
+    first = jax.process_index() == 0
+    if not first:
+        wait_for_all(name)
+    try:
+        yield
+    finally:
+        if first:
+            wait_for_all(name)
+
+
+def wait_for_all(name: str) -> None:
+    """Wait until every process is here."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def _whole(array: Any) -> np.ndarray:
+    if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
+        return np.asarray(array)
+    return np.asarray(multihost_utils.process_allgather(array, tiled=True))
 
 
 def _put(leaf: Any, sharding: NamedSharding) -> Any:
@@ -109,5 +164,5 @@ def _put(leaf: Any, sharding: NamedSharding) -> Any:
         return leaf
     if sharding.is_fully_addressable:
         return jax.device_put(leaf, sharding)
-    host = np.asarray(leaf)
+    host = _whole(leaf)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])

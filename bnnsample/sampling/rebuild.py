@@ -49,7 +49,7 @@ def rebuild(text: str) -> Any:
     """
     try:
         return _value(ast.parse(text, mode="eval").body)
-    except (SyntaxError, TypeError, RecursionError) as error:
+    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
         raise NotRebuildable(f"{text[:200]!r} ({error})") from error
 
 

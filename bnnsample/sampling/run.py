@@ -21,7 +21,12 @@ from bnnsample.sampling.engine import Engine
 from bnnsample.sampling.folder import create_or_check, read_record, write_record
 from bnnsample.sampling.functionals import what_to_keep
 from bnnsample.sampling.loop import Loop
-from bnnsample.sampling.mesh import check_mesh
+from bnnsample.sampling.mesh import (
+    check_mesh,
+    first_process_first,
+    wait_for_all,
+    writes_to,
+)
 from bnnsample.sampling.progress import Progress
 from bnnsample.sampling.samplers.base import AbstractSampler
 from bnnsample.sampling.settings import (
@@ -99,11 +104,11 @@ def sample(
         x_test=None if x_test is None else as_test_inputs(x_test, posterior.x),
         segment=segment_length(target, chains, max(warmup, draws)),
     )
-    if mesh is not None:
-        check_mesh(mesh, chains, len(posterior.x))
     folder = None if out is None else Path(out)
-    if folder is not None and not create_or_check(folder, settings.record()):
-        write_record(folder, settings.record())
+    check_mesh(mesh, chains, len(posterior.x), folder)
+    with first_process_first("create folder"):
+        if folder is not None and not create_or_check(folder, settings.record()):
+            write_record(folder, settings.record())
     return _run(settings, folder, on_progress, mesh, checkpoint_every)
 
 
@@ -125,9 +130,12 @@ def resume(
     folder = Path(folder)
     record = read_record(folder)
     settings = settings_from(record, load_run(folder))
+    check_mesh(mesh, settings.chains, len(settings.target.posterior.x), folder)
+    wait_for_all("read folder")
     if extra_draws:
         settings = with_draws(settings, settings.draws + extra_draws)
-        write_record(folder, settings.record())
+        if writes_to(folder):
+            write_record(folder, settings.record())
     return _run(settings, folder, on_progress, mesh, checkpoint_every)
 
 
@@ -139,15 +147,19 @@ def _run(
     checkpoint_every: int,
 ) -> DataTree:
     with threadpool_limits(LAPACK_THREADS, user_api="blas"):
-        store = DrawStore(folder)
-        store.lengthen(settings.draws)
-        for group, arrays in constant_data(settings).items():
-            store.put(group, arrays)
+        with first_process_first("open store"):
+            store = DrawStore(folder)
+        if writes_to(folder):
+            store.lengthen(settings.draws)
+            for group, arrays in constant_data(settings).items():
+                store.put(group, arrays)
         checkpoints = None if folder is None else Checkpoints(folder)
         report = on_progress or (lambda progress: None)
         engine = Engine.place(settings, mesh)
         cursor = Loop(engine, store, folder, checkpoints, checkpoint_every, report).run()
-        store.put_attributes(attributes(settings, cursor))
+        if writes_to(folder):
+            store.put_attributes(attributes(settings, cursor))
+    wait_for_all("run written")
     run = store.tree()
     warn_of_stuck_chains(run)
     return run

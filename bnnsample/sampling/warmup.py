@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from blackjax.adaptation.mass_matrix import WelfordAlgorithmState, welford_algorithm
 from blackjax.adaptation.step_size import (
     DualAveragingAdaptationState,
@@ -20,6 +19,7 @@ from blackjax.adaptation.step_size import (
 from jaxtyping import Array, Bool, Float, Int
 
 from bnnsample.repriorisation.targets import AbstractTarget
+from bnnsample.sampling.convergence import Window, empty_window, look
 from bnnsample.sampling.samplers.base import AbstractSampler, Info, Tuning
 from bnnsample.sampling.trajectory import CANDIDATES, Search, best_num_steps, new_search, record
 
@@ -30,31 +30,8 @@ LONGEST_FIRST_PHASE = 120
 LONGEST_TRIAL = 15
 """Transitions of the first phase, and of each number of steps tried; fewer in a short warm-up."""
 
-WINDOW = 25
-"""Transitions between two looks at whether the last phase has converged."""
-
-STEADY_STEP_SIZE = 0.1
-STEADY_SIGNAL = 0.1
-"""Converged: the logarithm of the step size moved less than this over the last window, and the mean
-acceptance in it was within this of the target. Arbitrary."""
-
-LONG_ENOUGH = 50
-LEAST_ACCEPTANCE = 0.05
-"""At the end of so long a warm-up its last segment must accept this fraction of the target."""
-
 SHRINKAGE = 5.0
 """Draws of N(0, 1) that a coordinate's variance is pooled with, as Stan's warm-up does."""
-
-
-class Window(NamedTuple):
-    """What the current look at convergence has seen, and the last one's step size and level."""
-
-    signal: Float[Array, ""]
-    log_likelihood: Float[Array, ""]
-    squared: Float[Array, ""]
-    last_log_step_size: Float[Array, ""]
-    last_log_likelihood: Float[Array, ""]
-    last_signal: Float[Array, ""]
 
 
 class Adaptation(NamedTuple):
@@ -93,7 +70,6 @@ def new_adaptation(
 ) -> Adaptation:
     """The adaptation of a chain that starts at ``position``."""
     dtype = position.dtype
-    zero = jnp.zeros((), dtype)
     first = min(FIRST_STEP_SIZE, sampler.max_step_size)
     return Adaptation(
         taken=jnp.zeros((), int),
@@ -102,7 +78,7 @@ def new_adaptation(
         scale=jnp.ones(position.shape if sampler.adapts_scale else (), dtype),
         spread=_WELFORD[0](position.shape[0]) if sampler.adapts_scale else None,
         search=new_search(target, position) if sampler.searches_num_steps else None,
-        window=Window(zero, zero, zero, zero + jnp.inf, zero + jnp.inf, zero),
+        window=empty_window(dtype),
         converged=jnp.zeros((), bool),
     )
 
@@ -158,7 +134,12 @@ def adapt(
         ended = (taken == plan.last) & (plan.trial > 0)
         num_steps = jnp.where(ended, chosen, adaptation.num_steps)
         adaptation = adaptation._replace(search=search, num_steps=num_steps)
-    return _look(_restart(adaptation, sampler, plan), sampler, plan, signal, state.logdensity)
+    adaptation = _restart(adaptation, sampler, plan)
+    log_size = jnp.asarray(adaptation.step_size.log_step_size_avg)
+    window, converged = look(
+        adaptation.window, sampler, taken - plan.last, signal, log_size, state.logdensity
+    )
+    return adaptation._replace(window=window, converged=converged)
 
 
 def _searching(index: Int[Array, ""], plan: Phases) -> Bool[Array, ""]:
@@ -177,41 +158,6 @@ def _restart(adaptation: Adaptation, sampler: AbstractSampler, plan: Phases) -> 
     # at first it tries steps ten times as long, which far from the mode would be rejected for long
     fresh = _dual_averaging(found, sampler)._replace(mu=jnp.log(found))
     return adaptation._replace(step_size=_where(again, fresh, adaptation.step_size))
-
-
-def _look(
-    adaptation: Adaptation,
-    sampler: AbstractSampler,
-    plan: Phases,
-    signal: Float[Array, ""],
-    log_likelihood: Float[Array, ""],
-) -> Adaptation:
-    """Every ``WINDOW`` transitions of the last phase: has it converged?"""
-    window, share = adaptation.window, 1 / WINDOW
-    seen = (adaptation.taken - plan.last) % WINDOW
-    began = jnp.where(seen == 1, 0.0, 1.0).astype(signal.dtype)
-    mean_signal = began * window.signal + share * signal
-    level = began * window.log_likelihood + share * log_likelihood
-    squared = began * window.squared + share * log_likelihood**2
-    complete = (adaptation.taken > plan.last) & (seen == 0)
-    log_size = adaptation.step_size.log_step_size_avg
-    spread = jnp.sqrt(jnp.maximum(squared - level**2, 0.0))
-    steady = (
-        (jnp.abs(log_size - window.last_log_step_size) < STEADY_STEP_SIZE)
-        & (jnp.abs(mean_signal - sampler.target_acceptance) < STEADY_SIGNAL)
-        & (jnp.abs(level - window.last_log_likelihood) < spread)
-    )
-    return adaptation._replace(
-        window=Window(
-            mean_signal,
-            level,
-            squared,
-            jnp.where(complete, log_size, window.last_log_step_size),
-            jnp.where(complete, level, window.last_log_likelihood),
-            jnp.where(complete, mean_signal, window.last_signal),
-        ),
-        converged=complete & steady,
-    )
 
 
 def _dual_averaging(
@@ -239,22 +185,3 @@ def _scale(spread: WelfordAlgorithmState) -> Float[Array, " dim"]:
 
 def _where[Tree](condition: Bool[Array, ""], new: Tree, old: Tree) -> Tree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
-
-
-class NoUsableStepSize(RuntimeError):
-    """Warm-up has found no step size at which proposals are accepted."""
-
-
-def check_step_sizes(sampler: AbstractSampler, stats: dict[str, np.ndarray], taken: int) -> None:
-    """Raise ``NoUsableStepSize`` for a chain that accepts next to nothing in its last segment."""
-    if not sampler.tunes_step_size or taken < LONG_ENOUGH:
-        return
-    acceptance = stats["acceptance_rate"].mean(axis=0)
-    sizes = stats["step_size"][-1]
-    for chain in np.flatnonzero(~(acceptance > LEAST_ACCEPTANCE * sampler.target_acceptance)):
-        raise NoUsableStepSize(
-            f"warm-up: got acceptance {acceptance[chain]:.2g} in chain {chain} after {taken} "
-            f"transitions, at step size {sizes[chain]:.2g}; expected about "
-            f"{sampler.target_acceptance:g}; probably the noise_std is tiny, the data are not "
-            "standardised, or float32 is too coarse for this posterior"
-        )

@@ -11,7 +11,7 @@ import pytest
 from arviz_stats.base.array import array_stats
 
 from bnnsample.checks import BadInput
-from bnnsample.diagnostics import vectorised
+from bnnsample.diagnostics import ranks, vectorised
 from bnnsample.diagnostics.vectorised import (
     ess_bulk,
     ess_mean,
@@ -19,6 +19,7 @@ from bnnsample.diagnostics.vectorised import (
     mcse_mean,
     nested_rhat,
     rhat,
+    summarise,
 )
 
 ARVIZ: dict[str, Callable[[np.ndarray], object]] = {
@@ -90,6 +91,29 @@ def test_pathological_chains_give_arviz(
     draws = pathological(rng, *shape)
     ours = getattr(vectorised, name)(draws)
     np.testing.assert_allclose(ours, arviz(name, draws), rtol=1e-6, atol=1e-300)
+
+
+@pytest.mark.parametrize("name", ["ess_bulk", "ess_tail", "rhat"])
+@pytest.mark.parametrize("first_lags", [2, 5, 128])
+def test_rejections_and_the_lags_tried_first_do_not_matter(
+    name: str, first_lags: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "FIRST_LAGS", first_lags)
+    long = autocorrelated(rng, 2, 600, np.repeat(CORRELATIONS, 5))
+    rejecting = np.repeat(long[:, ::3], 3, axis=1)
+    for draws in (long, rejecting, pathological(rng), pathological(rng, 3, 41)):
+        ours = getattr(vectorised, name)(draws)
+        np.testing.assert_allclose(ours, arviz(name, draws), rtol=1e-6, atol=1e-300)
+
+
+@pytest.mark.parametrize("shape", [(4, 100), (3, 41), (1, 30), (2, 3)])
+def test_the_three_together_are_those_one_by_one(
+    shape: tuple[int, int], rng: np.random.Generator
+) -> None:
+    draws = pathological(rng, *shape) if shape[1] > 7 else rng.standard_normal((*shape, 2))
+    summary = summarise(draws)
+    for name in ("rhat", "ess_bulk", "ess_tail"):
+        np.testing.assert_array_equal(getattr(summary, name), getattr(vectorised, name)(draws))
 
 
 @pytest.mark.parametrize("name", ARVIZ)

@@ -9,6 +9,7 @@ import pytest
 
 import bnnsample as bnn
 from bnnsample.repriorisation.targets import TARGETS, Standard
+from bnnsample.sampling import chains, functionals
 from bnnsample.sampling.progress import Progress
 from bnnsample.sampling.settings import SEGMENT_DRAWS
 from tests.conftest import X64
@@ -135,22 +136,57 @@ def test_every_sampler_runs_on_every_target(posterior, x_test, name, sampler):
     assert not np.any(stats["step_size"] > sampler.max_step_size * (1 + 1e-6))
 
 
-def test_the_log_density_is_traced_a_fixed_number_of_times(posterior, x_test):
-    """More draws, segments and another seed of the same structure trace nothing again."""
+def test_the_log_density_is_traced_a_fixed_number_of_times(posterior):
+    """A run compiles ``start``, ``advance`` and ``observe`` once each, and none of the others."""
+    compiled = (chains.start, chains.advance, functionals.observe)
     traces = []
 
     def counted(x):
         traces.append(1)
         return jnp.tanh(x)
 
+    def compilations():
+        return [function._cache_size() for function in compiled]
+
     counted_posterior = bnn.Posterior(
         bnn.fcn(1, 6, OUT, counted), posterior.x, posterior.y, bnn.Gaussian(0.3)
     )
-    sample(counted_posterior, None, chains=2, warmup=SEGMENT_DRAWS, draws=SEGMENT_DRAWS)
+    settings = {"chains": 2, "draws": SEGMENT_DRAWS, "keep": ("projections", "moments")}
+
+    def run(sampler=None, **changes):
+        sampler = bnn.MALA() if sampler is None else sampler
+        return bnn.sample(counted_posterior, sampler, **(settings | changes))
+
+    before = compilations()
+    run(warmup=SEGMENT_DRAWS)
+    after = compilations()
+    assert [new - old for new, old in zip(after, before, strict=True)] == [1, 1, 1]
     first = len(traces)
-    sample(counted_posterior, None, chains=2, warmup=SEGMENT_DRAWS + 1, draws=90, seed=6)
+    run(warmup=2 * SEGMENT_DRAWS, draws=90, seed=6)
     shape_checks = len(traces) - first
+    assert compilations() == after, "a longer run, another seed"
     assert shape_checks <= 12, "only shapes may be traced again"
+    run(bnn.MALA(target_acceptance=0.6), warmup=2)
+    assert compilations()[1] == after[1] + 1, "another sampler would be seen"
+
+
+def test_resuming_and_lengthening_compile_nothing_again(posterior, tmp_path):
+    """But for the first resumption: arrays from a checkpoint are committed to their device."""
+    folder, compiled = tmp_path / "run", (chains.start, chains.advance, functionals.observe)
+    target, keep = bnn.standard(posterior), ("projections",)
+    bnn.sample(
+        target,
+        bnn.EllipticalSlice(),
+        chains=2,
+        warmup=4,
+        draws=SEGMENT_DRAWS,
+        keep=keep,
+        out=folder,
+    )
+    bnn.resume(folder)
+    before = [function._cache_size() for function in compiled]
+    bnn.resume(folder, extra_draws=SEGMENT_DRAWS + 3)
+    assert [function._cache_size() for function in compiled] == before
 
 
 def test_progress_is_reported_after_every_segment(posterior):
@@ -236,6 +272,6 @@ def test_non_finite_proposals_are_rejected_and_counted(posterior):
     jax.tree_util.register_pytree_node(
         HalfSpace, lambda t: ((t.posterior,), None), lambda _, leaves: HalfSpace(leaves[0])
     )
-    run = bnn.sample(HalfSpace(posterior), bnn.HMC(4), chains=2, warmup=20, draws=40)
+    run = bnn.sample(HalfSpace(posterior), bnn.HMC(4), chains=2, warmup=20, draws=400)
     assert np.isfinite(run["sample_stats"]["lp"]).all()
     assert int(run["sample_stats"]["diverging"].sum()) > 0
