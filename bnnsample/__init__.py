@@ -74,7 +74,7 @@ from bnnsample.sampling.run import sample as sample
 from bnnsample.sampling.run import resume as resume
 from bnnsample.sampling.mesh import device_mesh as device_mesh
 from bnnsample.sampling.progress import Progress as Progress
-from bnnsample.sampling.convergence import NoUsableStepSize as NoUsableStepSize
+from bnnsample.sampling.steadiness import NoUsableStepSize as NoUsableStepSize
 from bnnsample.sampling.folder import CannotWrite as CannotWrite
 from bnnsample.sampling.store import save_run as save_run
 from bnnsample.sampling.store import load_run as load_run

@@ -20,8 +20,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import bnnsample as bnn
 from bnnsample.checks import BadInput, bad_input
-from bnnsample.sampling.convergence import NoUsableStepSize
 from bnnsample.sampling.folder import read_record
+from bnnsample.sampling.steadiness import NoUsableStepSize
 
 if TYPE_CHECKING:
     from bnnsample.reports.table import Column

@@ -1,13 +1,13 @@
-"""Convergence and efficiency of a run, by ArviZ, for each kind of quantity separately."""
+"""Convergence and efficiency of a run, for each kind of quantity separately."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from arviz_stats.sampling_diagnostics import ess, mcse, rhat
 from xarray import DataArray, DataTree
+
+from bnnsample.diagnostics.vectorised import mcse_mean, summarise
 
 QUANTITIES = {
     "hidden": ("posterior", "hidden_projection"),
@@ -54,14 +54,16 @@ def convergence(run: DataTree) -> dict[str, Convergence]:
 
 
 def _convergence(run: DataTree, draws: DataArray) -> Convergence:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        # ranks hide infinities, so ArviZ alone would pass them
-        bulk, tail, rhats = (
-            np.where(_finite(draws), _values(diagnostic), np.nan)
-            for diagnostic in (ess(draws, method="bulk"), ess(draws, method="tail"), rhat(draws))
-        )
-        relative_error = _values(mcse(draws)) / _values(draws.std(("chain", "draw")))
+    values = draws.transpose("chain", "draw", ...).values
+    values = values.reshape(*values.shape[:2], -1)
+    found = summarise(values)
+    # ranks hide infinities, so they alone would pass them
+    finite = np.isfinite(values).all(axis=(0, 1))
+    bulk, tail, rhats = (
+        np.where(finite, each, np.nan) for each in (found.ess_bulk, found.ess_tail, found.rhat)
+    )
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative_error = mcse_mean(values) / values.std(axis=(0, 1))
     median = float(np.median(bulk))
     gradients = float(run.children["sample_stats"].dataset["n_gradients"].sum())
     return Convergence(
@@ -75,11 +77,3 @@ def _convergence(run: DataTree, draws: DataArray) -> Convergence:
         ess_per_gradient=median / gradients if gradients else float("nan"),
         ess_per_second=median / float(run.attrs["sampling_seconds"]),
     )
-
-
-def _values(array: object) -> np.ndarray:
-    return np.asarray(array, dtype=float).ravel()
-
-
-def _finite(draws: DataArray) -> np.ndarray:
-    return np.isfinite(draws.values).all(axis=(0, 1)).ravel()

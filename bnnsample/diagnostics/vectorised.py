@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from bnnsample.checks import bad_input
-from bnnsample.diagnostics.ranks import (
+from bnnsample.diagnostics.rank_statistics import (
     centre,
     ess_of,
     median,
@@ -45,7 +45,8 @@ to keep freed memory up to twice this, where fresh memory for each block added a
 time; elsewhere it does nothing. Above 32 MiB the hint is not taken."""
 
 TAIL_PROBABILITIES = (0.05, 0.95)
-"""The quantiles of the tail ESS, as in the paper and in ArviZ."""
+"""The quantiles of the tail ESS, as in the paper. ArviZ 1 takes by default those of the interval
+that it is set to show, and these where they are given as ``prob``."""
 
 MIN_DRAWS = 4
 """The fewest draws of a chain that two halves of at least two can be made of."""

@@ -59,6 +59,10 @@ class Posterior:
     def parameter_shapes(self) -> Parameters:
         return self.network.parameter_shapes(self.input_shape, self.x.dtype)
 
+    @property
+    def num_parameters(self) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(self.parameter_shapes))
+
     def log_likelihood(self, params: Parameters) -> Float[Array, ""]:
         """``log p(y | x, params)``, normalised."""
         return self.likelihood.log_density(self.network.apply(params, self.x), self.y)

@@ -51,7 +51,7 @@ def attributes(settings: Settings, cursor: Cursor) -> dict[str, Any]:
         "sampler": type(sampler).__name__,
         "sampler_settings": json.dumps(dataclasses.asdict(sampler)),  # pyright: ignore[reportArgumentType]
         "exact": int(sampler.exact),
-        "num_parameters": sum(leaf.size for leaf in jax.tree.leaves(posterior.parameter_shapes)),
+        "num_parameters": posterior.num_parameters,
         "dim": settings.target.dim,
         "dtype": str(posterior.x.dtype),
         "chains": settings.chains,

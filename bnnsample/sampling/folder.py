@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bnnsample.checks import bad_input
-from bnnsample.files import write_whole
+from bnnsample.files import PARTIAL, write_whole
+from bnnsample.sampling.store import DRAWS
 
 SETTINGS = "run.json"
 
@@ -22,12 +23,13 @@ class CannotWrite(OSError):
 def create_or_check(folder: Path, record: dict[str, Any]) -> bool:
     """Make a folder for a run, or find that of the same run: whether it was there already.
 
+    One that was killed before its settings were written is not there yet, whatever it left.
     Raises ``ValueError`` for a folder of other settings or other files.
     """
     if (folder / SETTINGS).exists():
         _check_same(folder, read_record(folder), record)
         return True
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or any(map(_is_foreign, folder.iterdir()))):
         raise bad_input(
             "out",
             got=f"{folder}, which holds something else",
@@ -62,17 +64,23 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def guarded(folder: Path) -> Iterator[None]:
+def guarded(folder: Path | None) -> Iterator[None]:
     """Turns a full disk or a folder that may not be written to into one clear error."""
     try:
         yield
     except OSError as error:
+        if folder is None:
+            raise
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise CannotWrite(
             f"{folder}: got '{reason}'; expected a folder that can be written to, with room for "
             "the draws; probably the disk is full or the folder is read-only. Draws up to the last "
             f"checkpoint are whole: free space, then `bnnsample resume {folder}` goes on from there"
         ) from error
+
+
+def _is_foreign(path: Path) -> bool:
+    return path.name != DRAWS and not path.name.endswith(PARTIAL)
 
 
 def _check_same(folder: Path, earlier: dict[str, Any], wanted: dict[str, Any]) -> None:

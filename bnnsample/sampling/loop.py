@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,12 +12,12 @@ import jax
 import numpy as np
 
 from bnnsample.sampling.checkpoints import Checkpoints
-from bnnsample.sampling.convergence import check_step_sizes
 from bnnsample.sampling.engine import Engine, Observed, State
 from bnnsample.sampling.folder import guarded
 from bnnsample.sampling.mesh import one_copy_a_process, to_host, writes_to
 from bnnsample.sampling.moments import as_variables
-from bnnsample.sampling.progress import Clock, Progress, RunningESS
+from bnnsample.sampling.progress import Clock, Phase, Progress, RunningESS
+from bnnsample.sampling.steadiness import check_step_sizes
 from bnnsample.sampling.store import DrawStore
 
 PREDICTIONS = ("f", "y", "f_mean", "f_std")
@@ -92,17 +92,7 @@ class Loop:
                     cursor.warmup,
                 )
             cursor.warmup_seconds += clock.lap()
-            left = cursor.warmup_seconds * (settings.warmup / cursor.warmup - 1)
-            self.report(
-                Progress(
-                    "warm-up",
-                    cursor.warmup,
-                    settings.warmup,
-                    stats["acceptance_rate"].mean(axis=0),
-                    stats["diverging"].sum(axis=0),
-                    seconds_left=left,
-                )
-            )
+            self._tell("warm-up", cursor.warmup, settings.warmup, stats, cursor.warmup_seconds)
             self._maybe_save(cursor.warmup, state, cursor, cursor.warmed_up)
         return state
 
@@ -120,26 +110,35 @@ class Loop:
             if "f" in observed.kept:
                 running.add(observed.kept["f"])
             cursor.sampling_seconds += clock.lap()
-            left = cursor.sampling_seconds * (settings.draws / cursor.draws - 1)
-            self.report(
-                Progress(
-                    "sampling",
-                    cursor.draws,
-                    settings.draws,
-                    observed.stats["acceptance_rate"].mean(axis=0),
-                    observed.stats["diverging"].sum(axis=0),
-                    running.median(),
-                    left,
-                )
+            self._tell(
+                "sampling",
+                cursor.draws,
+                settings.draws,
+                observed.stats,
+                cursor.sampling_seconds,
+                running.median(),
             )
             number = cursor.warmup + cursor.draws
             self._maybe_save(number, state, cursor, cursor.draws == settings.draws)
         return state
 
+    def _tell(
+        self,
+        phase: Phase,
+        done: int,
+        total: int,
+        stats: dict[str, np.ndarray],
+        seconds: float,
+        ess: float = math.nan,
+    ) -> None:
+        acceptance, divergences = stats["acceptance_rate"].mean(0), stats["diverging"].sum(0)
+        left = seconds * (total / done - 1)
+        self.report(Progress(phase, done, total, acceptance, divergences, ess, left))
+
     def _maybe_save(self, number: int, state: State, cursor: Cursor, last: bool) -> None:
         segments = number // self.engine.settings.segment
         if self.checkpoints is not None and (last or segments % self.checkpoint_every == 0):
-            with self._writing():
+            with guarded(self.folder):
                 whole = one_copy_a_process(state, self.engine.mesh)
                 self.checkpoints.save(number, whole, asdict(cursor))
 
@@ -149,27 +148,24 @@ class Loop:
             lambda array: jax.ShapeDtypeStruct(array.shape[2:], array.dtype), _by_group(of_no_draws)
         )
         if self._writes:
-            with self._writing():
+            with guarded(self.folder):
                 self.store.create(shapes, settings.chains, settings.draws, settings.segment)
 
     def _write(self, first: int, observed: Observed) -> None:
         if self._writes:
-            with self._writing():
+            with guarded(self.folder):
                 self.store.write(first, _by_group(observed))
 
     def _put_moments(self, state: State) -> None:
         assert state.moments is not None
         variables = as_variables(to_host(state.moments))
         if self._writes:
-            with self._writing():
+            with guarded(self.folder):
                 self.store.put("moments", variables)
 
     @property
     def _writes(self) -> bool:
         return writes_to(self.folder)
-
-    def _writing(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext() if self.folder is None else guarded(self.folder)
 
 
 def _by_group(observed: Observed) -> dict[str, dict[str, np.ndarray]]:

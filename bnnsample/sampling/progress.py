@@ -8,6 +8,8 @@ from typing import Literal
 
 import numpy as np
 
+type Phase = Literal["compiling", "warm-up", "sampling"]
+
 MOST_BATCHES = 64
 """Batch means that are remembered before neighbours are joined: memory that does not grow."""
 
@@ -21,7 +23,7 @@ class Progress:
     while there are too few draws or none is predicted; ``seconds_left`` are those of this phase.
     """
 
-    phase: Literal["compiling", "warm-up", "sampling"]
+    phase: Phase
     done: int
     total: int
     acceptance: np.ndarray

@@ -18,7 +18,7 @@ from bnnsample.sampling.checkpoints import Checkpoints
 from bnnsample.sampling.choice import choose
 from bnnsample.sampling.draws import attributes, constant_data, warn_of_stuck_chains
 from bnnsample.sampling.engine import Engine
-from bnnsample.sampling.folder import create_or_check, read_record, write_record
+from bnnsample.sampling.folder import create_or_check, guarded, read_record, write_record
 from bnnsample.sampling.functionals import what_to_keep
 from bnnsample.sampling.loop import Loop
 from bnnsample.sampling.mesh import (
@@ -93,6 +93,7 @@ def sample(
     check_count("checkpoint_every", checkpoint_every)
     target, sampler = choose(target, sampler)
     posterior = target.posterior
+    keep = what_to_keep(posterior.parameter_shapes, keep)
     settings = Settings(
         target=target,
         sampler=sampler,
@@ -100,16 +101,15 @@ def sample(
         warmup=warmup,
         draws=draws,
         seed=seed,
-        keep=what_to_keep(posterior.parameter_shapes, keep),
+        keep=keep,
         x_test=None if x_test is None else as_test_inputs(x_test, posterior.x),
-        segment=segment_length(target, chains, max(warmup, draws)),
+        segment=segment_length(target, keep, chains, max(warmup, draws)),
     )
     folder = None if out is None else Path(out)
     check_mesh(mesh, chains, len(posterior.x), folder)
-    with first_process_first("create folder"):
-        if folder is not None and not create_or_check(folder, settings.record()):
-            write_record(folder, settings.record())
-    return _run(settings, folder, on_progress, mesh, checkpoint_every)
+    with first_process_first("create folder"), threadpool_limits(LAPACK_THREADS, user_api="blas"):
+        store = _begin(settings, folder)
+    return _run(settings, store, folder, on_progress, mesh, checkpoint_every)
 
 
 def resume(
@@ -136,25 +136,42 @@ def resume(
         settings = with_draws(settings, settings.draws + extra_draws)
         if writes_to(folder):
             write_record(folder, settings.record())
-    return _run(settings, folder, on_progress, mesh, checkpoint_every)
+    with first_process_first("open store"):
+        store = DrawStore(folder)
+    return _run(settings, store, folder, on_progress, mesh, checkpoint_every)
+
+
+def _begin(settings: Settings, folder: Path | None) -> DrawStore:
+    """The store of a run that begins, or that of the same run begun earlier.
+
+    A folder gets its settings last: without them it holds no run, and one may begin in it again.
+    """
+    record = settings.record()
+    if folder is not None and create_or_check(folder, record):
+        return DrawStore(folder)
+    data = constant_data(settings)
+    with guarded(folder):
+        store = DrawStore(folder)
+        for group, arrays in data.items():
+            store.put(group, arrays)
+    if folder is not None:
+        write_record(folder, record)
+    return store
 
 
 def _run(
     settings: Settings,
+    store: DrawStore,
     folder: Path | None,
     on_progress: Callable[[Progress], None] | None,
     mesh: Mesh | None,
     checkpoint_every: int,
 ) -> DataTree:
+    report = on_progress or (lambda progress: None)
     with threadpool_limits(LAPACK_THREADS, user_api="blas"):
-        with first_process_first("open store"):
-            store = DrawStore(folder)
         if writes_to(folder):
             store.lengthen(settings.draws)
-            for group, arrays in constant_data(settings).items():
-                store.put(group, arrays)
         checkpoints = None if folder is None else Checkpoints(folder)
-        report = on_progress or (lambda progress: None)
         engine = Engine.place(settings, mesh)
         cursor = Loop(engine, store, folder, checkpoints, checkpoint_every, report).run()
         if writes_to(folder):

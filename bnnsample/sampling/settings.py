@@ -61,9 +61,11 @@ class Settings:
         }
 
 
-def segment_length(target: AbstractTarget, chains: int, longest: int) -> int:
+def segment_length(target: AbstractTarget, keep: tuple[str, ...], chains: int, longest: int) -> int:
     """Draws a segment, of a run whose warm-up and draws take at most ``longest``."""
-    draw_bytes = chains * max(1, target.dim) * target.posterior.x.dtype.itemsize
+    posterior = target.posterior
+    size = posterior.num_parameters if "parameters" in keep else target.dim
+    draw_bytes = chains * max(1, size) * posterior.x.dtype.itemsize
     return max(1, min(SEGMENT_DRAWS, longest, SEGMENT_BYTES // draw_bytes))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -34,11 +35,11 @@ class Search(NamedTuple):
 
 
 def new_search(target: AbstractTarget, position: Float[Array, " dim"]) -> Search:
-    """A search that has seen the outputs at ``position``."""
-    fitted = target.fitted(position)
-    empty = jnp.zeros_like(fitted)
-    none = jnp.zeros(len(CANDIDATES), fitted.dtype)
-    return Search(fitted, fitted, empty, empty, none, none)
+    """A search that has seen no outputs yet."""
+    outputs = jax.eval_shape(target.fitted, position)
+    empty = jnp.zeros(outputs.shape, outputs.dtype)
+    none = jnp.zeros(len(CANDIDATES), outputs.dtype)
+    return Search(empty, empty, empty, empty, none, none)
 
 
 def record(
@@ -47,7 +48,7 @@ def record(
     position: Float[Array, " dim"],
     candidate: Int[Array, ""],
 ) -> Search:
-    """The search after a draw that ended at ``position``; the very first one moves its origin."""
+    """The search after a draw that ended at ``position``; the very first one is its origin."""
     fitted = target.fitted(position)
     first = jnp.sum(search.draws) == 0
     origin = jnp.where(first, fitted, search.origin)

@@ -19,8 +19,8 @@ from blackjax.adaptation.step_size import (
 from jaxtyping import Array, Bool, Float, Int
 
 from bnnsample.repriorisation.targets import AbstractTarget
-from bnnsample.sampling.convergence import Window, empty_window, look
 from bnnsample.sampling.samplers.base import AbstractSampler, Info, Tuning
+from bnnsample.sampling.steadiness import Window, empty_window, look
 from bnnsample.sampling.trajectory import CANDIDATES, Search, best_num_steps, new_search, record
 
 FIRST_STEP_SIZE = 0.1
@@ -48,7 +48,10 @@ class Adaptation(NamedTuple):
 
 
 class Phases(NamedTuple):
-    """First transitions of the search for a number of steps and of the last phase."""
+    """First transitions of the search for a number of steps and of the last phase.
+
+    ``trial``: transitions that each number is tried for, 0 where there is no search.
+    """
 
     search: Int[Array, ""]
     trial: Int[Array, ""]

@@ -8,6 +8,7 @@ from arviz_stats.sampling_diagnostics import ess, mcse, rhat
 from xarray import DataArray
 
 from bnnsample.diagnostics.convergence import QUANTITIES, convergence
+from bnnsample.diagnostics.vectorised import TAIL_PROBABILITIES
 from bnnsample.diagnostics.verdict import diagnose
 from tests.synthetic import CHAINS, DRAWS, SAMPLING_SECONDS, iid_draws, make_run
 
@@ -42,7 +43,7 @@ def test_figures_are_arviz_on_each_component(quantity: str) -> None:
     figures = convergence(make_run(arrays))[quantity]
     each = components(arrays[VARIABLES[quantity]])
     bulk = [float(ess(c, method="bulk")) for c in each]
-    tail = [float(ess(c, method="tail")) for c in each]
+    tail = [float(ess(c, method="tail", prob=TAIL_PROBABILITIES)) for c in each]
     assert figures.ess_bulk == pytest.approx(np.median(bulk), rel=1e-12)
     assert figures.ess_bulk_min == pytest.approx(min(bulk), rel=1e-12)
     assert figures.ess_tail == pytest.approx(np.median(tail), rel=1e-12)

@@ -11,7 +11,7 @@ import pytest
 from arviz_stats.base.array import array_stats
 
 from bnnsample.checks import BadInput
-from bnnsample.diagnostics import ranks, vectorised
+from bnnsample.diagnostics import rank_statistics, vectorised
 from bnnsample.diagnostics.vectorised import (
     ess_bulk,
     ess_mean,
@@ -98,7 +98,7 @@ def test_pathological_chains_give_arviz(
 def test_rejections_and_the_lags_tried_first_do_not_matter(
     name: str, first_lags: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ranks, "FIRST_LAGS", first_lags)
+    monkeypatch.setattr(rank_statistics, "FIRST_LAGS", first_lags)
     long = autocorrelated(rng, 2, 600, np.repeat(CORRELATIONS, 5))
     rejecting = np.repeat(long[:, ::3], 3, axis=1)
     for draws in (long, rejecting, pathological(rng), pathological(rng, 3, 41)):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import bnnsample as bnn
-from bnnsample.sampling import checkpoints, store
+from bnnsample.sampling import checkpoints, run, store
 from bnnsample.sampling.folder import CannotWrite
 from tests.conftest import X64
 from tests.sampling.run_to_be_killed import main
@@ -90,8 +90,8 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(unbroken, stop
         else:
             path.write_bytes(content[: len(content) // 2] if damage == "truncated" else b"")
     with pytest.warns(RuntimeWarning, match=f"checkpoint {newest.name} is damaged.*falling back"):
-        run = bnn.resume(stopped)
-    assert_same_draws(run, unbroken[0])
+        resumed = bnn.resume(stopped)
+    assert_same_draws(resumed, unbroken[0])
 
 
 def test_without_any_checkpoint_it_begins_again(unbroken, stopped):
@@ -113,14 +113,13 @@ def test_a_finished_run_can_be_made_longer(unbroken, tmp_path):
 
 def test_a_finished_run_is_not_made_again(unbroken):
     seen = []
-    run = bnn.resume(unbroken[1], on_progress=seen.append)
+    finished = bnn.resume(unbroken[1], on_progress=seen.append)
     assert [progress.phase for progress in seen] == ["compiling"]
-    assert_same_draws(run, unbroken[0])
+    assert_same_draws(finished, unbroken[0])
 
 
 def test_an_unfinished_run_can_be_read(stopped, unbroken):
-    run = bnn.load_run(stopped)
-    f = run["predictions"]["f"].values
+    f = bnn.load_run(stopped)["predictions"]["f"].values
     assert np.isnan(f[:, 225:]).all()
     np.testing.assert_array_equal(f[:, :225], unbroken[0]["predictions"]["f"].values[:, :225])
 
@@ -158,6 +157,49 @@ def test_a_run_killed_at_a_random_moment_loses_nothing(unbroken, tmp_path, seed)
     killed = [kill_and_resume(folder, generator.uniform(0, 1.0)) for _ in range(2)]
     assert killed[0], "the run ended before it could be killed; make it longer"
     assert_same_draws(bnn.resume(folder), unbroken[0])
+
+
+def killed_at(name: str, module, monkeypatch, folder: Path) -> None:
+    """Stop a new run as it calls ``name`` of ``module``."""
+
+    def stop(*args, **kwargs):
+        raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, name, stop)
+        with pytest.raises(Stop):
+            main(str(folder), DRAWS, EVERY)
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [("put", store.DrawStore), ("write_record", run), ("replace", os)],
+)
+def test_a_run_killed_before_it_has_settings_begins_again(
+    unbroken, tmp_path, monkeypatch, name, module
+):
+    folder = tmp_path / "run"
+    killed_at(name, module, monkeypatch, folder)
+    main(str(folder), DRAWS, EVERY)
+    assert_same_draws(bnn.load_run(folder), unbroken[0])
+
+
+@pytest.mark.parametrize("name", ["lengthen", "create"])
+def test_a_run_killed_before_its_first_draw_can_be_resumed(unbroken, tmp_path, monkeypatch, name):
+    folder = tmp_path / "run"
+    killed_at(name, store.DrawStore, monkeypatch, folder)
+    assert_same_draws(bnn.resume(folder), unbroken[0])
+
+
+def test_resuming_never_writes_the_data_again(unbroken, stopped, monkeypatch):
+    put, groups = store.DrawStore.put, []
+    monkeypatch.setattr(
+        store.DrawStore,
+        "put",
+        lambda self, group, arrays: groups.append(group) or put(self, group, arrays),
+    )
+    assert_same_draws(bnn.resume(stopped), unbroken[0])
+    assert groups == ["moments"]
 
 
 def test_a_full_disk_is_one_clear_error_and_loses_nothing(unbroken, tmp_path, monkeypatch):

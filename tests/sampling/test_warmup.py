@@ -13,10 +13,10 @@ import pytest
 import bnnsample as bnn
 from bnnsample.pytrees import as_pytree
 from bnnsample.repriorisation.targets import Standard
-from bnnsample.sampling.convergence import STEADY_SIGNAL, NoUsableStepSize, check_step_sizes
 from bnnsample.sampling.engine import Engine, State
 from bnnsample.sampling.samplers.base import QUARTER_TURN
 from bnnsample.sampling.settings import SEGMENT_DRAWS, Settings
+from bnnsample.sampling.steadiness import STEADY_SIGNAL, NoUsableStepSize, check_step_sizes
 from bnnsample.sampling.trajectory import CANDIDATES
 from bnnsample.sampling.warmup import SHRINKAGE
 from tests.conftest import X64

@@ -38,9 +38,10 @@ class HMC(AbstractSampler):
 
     By default warm-up chooses ``num_steps`` for each chain by effective draws a gradient. Each draw
     multiplies the step size by a uniform number within ``jitter`` of 1, so that no frequency of the
-    target resonates with the trajectory. The rotation integrator's step size is an angle, at most
-    a quarter turn. ``mass="diagonal"`` scales each coordinate by its standard deviation in
-    warm-up; off by default, as the map of the readout is the preconditioner.
+    target resonates with the trajectory. The rotation integrator's step size is an angle; before
+    jitter, a trajectory of one step turns at most a quarter. ``mass="diagonal"`` scales each
+    coordinate by its standard deviation in warm-up; off by default, as the map of the readout is
+    the preconditioner.
     """
 
     num_steps: int | None = None
