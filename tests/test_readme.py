@@ -14,11 +14,13 @@ README = Path(__file__).parents[1] / "README.md"
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    first, limits = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    first, sampling, limits = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     names = {}
     exec(first, names)
     assert "converged" in capsys.readouterr().out
     assert (tmp_path / "results" / "first.nc").exists()
+    exec(sampling, names)
+    assert names["run"]["posterior"].sizes["draw"] == 300
     exec(limits, names)
     assert names["K"].shape == (64, 20)
     assert names["group"]["ntk"].shape == (64, 64)

@@ -60,12 +60,12 @@ class Span:
 class Widened:
     """Test inputs in a basis of the span and of what they have beside it.
 
-    ``inputs`` (m, n + k): the first layer's weights along k more directions are drawn with a
-    prediction, in place of all d.
+    ``inputs`` (m, r), with r = n + k: the first layer's weights along k more directions are drawn
+    with a prediction, in place of all d.
     """
 
     network: Network
-    inputs: Float[Array, "m n+k"]
+    inputs: Float[Array, "m r"]
 
     def features(self, sampled: tuple[Any, ...], key: Key[Array, ""]) -> Float[Array, "m p"]:
         """Readout features of the test inputs, for weights sampled along the span."""

@@ -104,7 +104,8 @@ def advance(
         after, info = step(jax.random.fold_in(key, index), chain.sampler)
 
         def adapted() -> Chains:
-            found = adapt(target, sampler, chain.adaptation, plan, index, after, info)
+            before = chain.sampler.position
+            found = adapt(target, sampler, chain.adaptation, plan, index, before, after, info)
             return jax.tree.map(
                 partial(jnp.where, chain.adaptation.converged), chain, Chains(after, found)
             )

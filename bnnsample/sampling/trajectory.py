@@ -1,8 +1,10 @@
 """How many steps a trajectory should take: a search by effective draws a gradient.
 
-Each candidate makes a block of draws. The outputs at the training inputs, which all targets know,
-move by ``E|f' - f|^2 = 2 Var(f) (1 - r)`` a draw, with ``r`` their correlation from one draw to the
-next; as for an autoregression, effective draws a gradient are ``(1 - r) / (1 + r) / num_steps``.
+Each candidate makes a block of draws. What is estimated moves by ``E|v' - v|^2 = 2 Var(v) (1 - r)``
+a draw, with ``r`` the correlation from one draw to the next; as for an autoregression, effective
+draws a gradient are ``(1 - r) / (1 + r) / num_steps``. They are found for the outputs at the
+training inputs, which short trajectories serve best, and for the position, which needs about a
+quarter turn; the slower of the two counts, as a run has converged when both have.
 """
 
 from __future__ import annotations
@@ -19,18 +21,19 @@ from bnnsample.repriorisation.targets import AbstractTarget
 CANDIDATES = (1, 2, 4, 8, 16)
 """Numbers of steps tried; between neighbours the best efficiency differs by little."""
 
-MOST_CORRELATED = 0.99
-"""Correlations are clipped to this size: a short block cannot tell larger ones apart."""
-
 
 class Search(NamedTuple):
-    """Sums over the draws of the search, deviations being from the first outputs seen."""
+    """Sums over the draws of the search, deviations being from the first outputs seen.
+
+    ``jumps`` and ``moves``: squared distances from one draw to the next, of outputs and position.
+    """
 
     origin: Float[Array, "n o"]
     last: Float[Array, "n o"]
     total: Float[Array, "n o"]
     squares: Float[Array, "n o"]
     jumps: Float[Array, " candidates"]
+    moves: Float[Array, " candidates"]
     draws: Float[Array, " candidates"]
 
 
@@ -39,17 +42,18 @@ def new_search(target: AbstractTarget, position: Float[Array, " dim"]) -> Search
     outputs = jax.eval_shape(target.fitted, position)
     empty = jnp.zeros(outputs.shape, outputs.dtype)
     none = jnp.zeros(len(CANDIDATES), outputs.dtype)
-    return Search(empty, empty, empty, empty, none, none)
+    return Search(empty, empty, empty, empty, none, none, none)
 
 
 def record(
     target: AbstractTarget,
     search: Search,
-    position: Float[Array, " dim"],
+    before: Float[Array, " dim"],
+    after: Float[Array, " dim"],
     candidate: Int[Array, ""],
 ) -> Search:
-    """The search after a draw that ended at ``position``; the very first one is its origin."""
-    fitted = target.fitted(position)
+    """The search after a draw from one position to another; its very first one is the origin."""
+    fitted = target.fitted(after)
     first = jnp.sum(search.draws) == 0
     origin = jnp.where(first, fitted, search.origin)
     deviation = fitted - origin
@@ -60,6 +64,7 @@ def record(
         total=search.total + deviation,
         squares=search.squares + deviation**2,
         jumps=search.jumps.at[candidate].add(jump),
+        moves=search.moves.at[candidate].add(jnp.mean((after - before) ** 2)),
         draws=search.draws.at[candidate].add(1.0),
     )
 
@@ -71,10 +76,19 @@ def best_num_steps(search: Search, step_size: Float[Array, ""]) -> Int[Array, ""
     """
     count = jnp.maximum(jnp.sum(search.draws), 2.0)
     variance = jnp.sum(search.squares - search.total**2 / count) / (count - 1)
-    mean_jumps = search.jumps / jnp.maximum(search.draws, 1.0)
-    correlation = jnp.clip(1 - mean_jumps / (2 * variance), -MOST_CORRELATED, MOST_CORRELATED)
+    tried = jnp.maximum(search.draws, 1.0)
     steps = jnp.asarray(CANDIDATES)
-    efficiency = (1 - correlation) / (1 + correlation) / steps.astype(correlation.dtype)
+    outputs = _effective(search.jumps / tried, variance)
+    position = _effective(search.moves / tried, 1.0)
+    efficiency = jnp.minimum(outputs, position) / steps.astype(variance.dtype)
     half_turn = jnp.maximum(jnp.ceil(math.pi / step_size), 1).astype(int)
     sensible = (steps <= half_turn) & (search.draws > 0)
     return steps[jnp.argmax(jnp.where(sensible, efficiency, -jnp.inf))]
+
+
+def _effective(
+    squared_distance: Float[Array, " candidates"], variance: Float[Array, ""] | float
+) -> Float[Array, " candidates"]:
+    """Effective draws a draw, at most 1: what is antithetic for means is not so for variances."""
+    correlation = jnp.maximum(1 - squared_distance / (2 * variance), 0.0)
+    return (1 - correlation) / (1 + correlation)

@@ -111,10 +111,11 @@ def adapt(
     adaptation: Adaptation,
     plan: Phases,
     index: Int[Array, ""],
+    before: Float[Array, " dim"],
     state: Any,
     info: Info,
 ) -> Adaptation:
-    """The adaptation after transition ``index``, which led to the sampler's ``state``."""
+    """The adaptation after transition ``index``, from a position to the sampler's ``state``."""
     signal = jnp.where(jnp.isfinite(info.tuning_signal), info.tuning_signal, 0.0)
     searching = _searching(index, plan)
     step_size = _update(adaptation.step_size, sampler, signal)
@@ -129,7 +130,7 @@ def adapt(
     if (search := adaptation.search) is not None:
         search = jax.lax.cond(
             searching,
-            lambda search: record(target, search, state.position, _candidate(index, plan)),
+            lambda search: record(target, search, before, state.position, _candidate(index, plan)),
             lambda search: search,
             search,
         )

@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import X64
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not X64, reason="the runs of this file are in float64"),
     pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peaks are Linux's VmHWM"),
 ]
@@ -36,9 +37,7 @@ def peaks(folder: Path, *words: str) -> list[int]:
     return [int(line) for line in done.stdout.split()]
 
 
-@pytest.mark.parametrize(
-    ("few", "many"), [(60, 600), pytest.param(300, 3000, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("few", "many"), [(60, 600), (300, 3000)])
 def test_ten_times_the_draws_in_a_folder_take_the_same_memory(tmp_path, few, many):
     after_few, after_many, in_memory = peaks(tmp_path, str(few), str(many), f"{KEEP},parameters")
     assert after_many < (1 + GROWTH) * after_few
@@ -48,7 +47,6 @@ def test_ten_times_the_draws_in_a_folder_take_the_same_memory(tmp_path, few, man
     assert stored / 1000 > many * DRAW_KB, "the draws were stored"
 
 
-@pytest.mark.slow
 def test_without_parameters_memory_does_not_grow_either(tmp_path):
     after_few, after_many, _ = peaks(tmp_path, "300", "3000", KEEP)
     assert after_many < (1 + GROWTH) * after_few

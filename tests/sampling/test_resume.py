@@ -148,9 +148,8 @@ def kill_and_resume(folder: Path, after: float) -> bool:
     return process.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(
-    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
 def test_a_run_killed_at_a_random_moment_loses_nothing(unbroken, tmp_path, seed):
     folder = tmp_path / "run"
     generator = random.Random(seed)
