@@ -22,12 +22,12 @@ from bnnsample.repriorisation import collapse
 from bnnsample.repriorisation.marginal import Marginal
 from bnnsample.sampling.samplers.base import AbstractSampler, Tuning
 
-TUNED = {
-    "standard": bnn.HMC(64, integrator="leapfrog"),
-    "marginal": bnn.HMC(2),
+TUNED: dict[str, tuple[AbstractSampler, int]] = {
+    "standard": (bnn.HMC(64, integrator="leapfrog"), 150),
+    "marginal": (bnn.MALA(), 1500),
 }
 """The best per gradient of experiments/samplers.py, of leapfrog HMC on the weights as they are and
-of all samplers on the marginal target."""
+of all samplers on the marginal target, and how many draws of each."""
 
 
 def classes(n: int, d: int, dtype: str) -> tuple[np.ndarray, np.ndarray]:
@@ -100,20 +100,19 @@ def outside_gradients(n: int, d: int, width: int, draws: int, rounds: int) -> No
         )
 
 
-def ess_per_gradient(width: int, budget: int) -> float:
+def ess_per_gradient(width: int, warmup: int, share: int) -> None:
     """Median ESS of the predictions per gradient, marginal over standard, best sampler of each."""
     posterior, x_test = digits(64, width)
     found = {}
-    for name, sampler in TUNED.items():
+    for name, (sampler, draws) in TUNED.items():
         target = bnn.marginal(posterior) if name == "marginal" else bnn.standard(posterior)
-        draws = max(25, budget // (sampler.num_steps or 1))
         run = bnn.sample(
-            target, sampler, warmup=400, draws=draws, x_test=x_test, keep=("predictions",)
-        )
+            target, sampler, warmup=warmup, draws=draws // share, x_test=x_test,
+            keep=("predictions",),
+        )  # fmt: skip
         found[name] = bnn.convergence(run)["predictions"].ess_per_gradient
     ratio = found["marginal"] / found["standard"]
     print(f"  width {width}: {found['marginal']:.4f} / {found['standard']:.4f} = {ratio:.0f}")
-    return ratio
 
 
 def pcn_acceptance(width: int, draws: int) -> float:
@@ -210,7 +209,7 @@ def main() -> None:
             outside_gradients(n, d, width, draws, rounds)
     print("ESS of the predictions per gradient, marginal / standard, digits, n = 64")
     for width in (8,) if smoke else (512, 2048):
-        ess_per_gradient(width, 60 if smoke else 48_000)
+        ess_per_gradient(width, *((20, 20) if smoke else (200, 1)))
     print("acceptance of pCN at angle 0.1, marginal target, digits, n = 64")
     for width in (8,) if smoke else (128, 512, 2048, 8192):
         pcn_acceptance(width, 20 if smoke else 1000)

@@ -50,7 +50,11 @@ class Info(NamedTuple):
 
 
 class AbstractSampler(ABC):
-    """Settings of a sampler. Its tuning belongs to warm-up, its loop to the run."""
+    """Settings of a sampler. Its tuning belongs to warm-up, its loop to the run.
+
+    ``target_acceptance`` is what warm-up tunes the step size to; draws accept up to 0.1 more, as
+    their step size is an average of those tried.
+    """
 
     target_acceptance: float = math.nan
     exact: ClassVar[bool] = True
