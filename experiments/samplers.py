@@ -3,7 +3,7 @@
 Digits, n = 64, noise_std 0.1, one hidden layer, gelu. The baseline is leapfrog HMC on the weights
 as they are, tuned over trajectory lengths and acceptance rates; the others are every sampler on the
 marginal target, and some on the repriorised one. What ``bnn.sample`` takes when nothing is named is
-the best of them per second, by this record.
+by this record the best per second for the slower of predictions and hidden weights.
 """
 
 from __future__ import annotations

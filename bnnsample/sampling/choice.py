@@ -1,4 +1,8 @@
-"""What a posterior is sampled with when nothing is named: what was fastest when measured."""
+"""What a posterior is sampled with when nothing is named: what was fastest when measured.
+
+``experiments/samplers.py`` measures effective draws a second of the predictions and of the hidden
+weights. A run has converged when both have, so the slower of the two decides.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from bnnsample.sampling.samplers.hamiltonian import HMC
 def choose(
     target: AbstractTarget | Posterior, sampler: AbstractSampler | None
 ) -> tuple[AbstractTarget, AbstractSampler]:
-    """The target and the sampler, where not given those of most effective draws a second."""
+    """The target and the sampler, those that were fastest where none is given."""
     if isinstance(target, Posterior):
         target = marginal(target)
     return target, HMC() if sampler is None else sampler

@@ -18,8 +18,13 @@ from jaxtyping import Array, Float, Int
 
 from bnnsample.repriorisation.targets import AbstractTarget
 
-CANDIDATES = (1, 2, 4, 8, 16)
+CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of steps tried; between neighbours the best efficiency differs by little."""
+
+
+def half_turn(step_size: Float[Array, ""]) -> Int[Array, ""]:
+    """Steps that turn positions of N(0, I) by half a turn, beyond which they come back."""
+    return jnp.maximum(jnp.ceil(math.pi / step_size), 1).astype(int)
 
 
 class Search(NamedTuple):
@@ -70,10 +75,7 @@ def record(
 
 
 def best_num_steps(search: Search, step_size: Float[Array, ""]) -> Int[Array, ""]:
-    """The candidate of most effective draws a gradient.
-
-    Never more than half a turn, beyond which positions of N(0, I) come back.
-    """
+    """The candidate of most effective draws a gradient, not longer than half a turn."""
     count = jnp.maximum(jnp.sum(search.draws), 2.0)
     variance = jnp.sum(search.squares - search.total**2 / count) / (count - 1)
     tried = jnp.maximum(search.draws, 1.0)
@@ -81,8 +83,7 @@ def best_num_steps(search: Search, step_size: Float[Array, ""]) -> Int[Array, ""
     outputs = _effective(search.jumps / tried, variance)
     position = _effective(search.moves / tried, 1.0)
     efficiency = jnp.minimum(outputs, position) / steps.astype(variance.dtype)
-    half_turn = jnp.maximum(jnp.ceil(math.pi / step_size), 1).astype(int)
-    sensible = (steps <= half_turn) & (search.draws > 0)
+    sensible = (steps <= half_turn(step_size)) & (search.draws > 0)
     return steps[jnp.argmax(jnp.where(sensible, efficiency, -jnp.inf))]
 
 

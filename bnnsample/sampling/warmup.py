@@ -21,7 +21,14 @@ from jaxtyping import Array, Bool, Float, Int
 from bnnsample.repriorisation.targets import AbstractTarget
 from bnnsample.sampling.samplers.base import AbstractSampler, Info, Tuning
 from bnnsample.sampling.steadiness import Window, empty_window, look
-from bnnsample.sampling.trajectory import CANDIDATES, Search, best_num_steps, new_search, record
+from bnnsample.sampling.trajectory import (
+    CANDIDATES,
+    Search,
+    best_num_steps,
+    half_turn,
+    new_search,
+    record,
+)
 
 FIRST_STEP_SIZE = 0.1
 """Where dual averaging starts; arbitrary, it moves by orders of magnitude in ten draws."""
@@ -59,11 +66,11 @@ class Phases(NamedTuple):
 
 
 def phases(sampler: AbstractSampler, warmup: Int[Array, ""]) -> Phases:
-    """When each phase of ``warmup`` transitions begins; no search in fewer than 40."""
+    """When each phase of ``warmup`` transitions begins; no search in fewer than 50."""
     learns = sampler.searches_num_steps or sampler.adapts_scale
     longest = LONGEST_FIRST_PHASE if learns else LONGEST_FIRST_PHASE // 2
     first = jnp.minimum(2 * warmup // 5, longest)
-    trial = jnp.minimum(warmup // 20, LONGEST_TRIAL)
+    trial = jnp.minimum(warmup // 25, LONGEST_TRIAL)
     trial = jnp.where((trial >= 2) & sampler.searches_num_steps, trial, 0)
     return Phases(first, trial, first + len(CANDIDATES) * trial)
 
@@ -100,8 +107,8 @@ def tuning(
     size = jnp.minimum(jnp.exp(log_size), sampler.max_step_size)
     num_steps = adaptation.num_steps
     if adaptation.search is not None:
-        tried = _candidate(index, plan)
-        num_steps = jnp.where(searching, jnp.asarray(CANDIDATES)[tried], num_steps)
+        tried = jnp.asarray(CANDIDATES)[_candidate(index, plan)]
+        num_steps = jnp.where(searching, jnp.minimum(tried, half_turn(size)), num_steps)
     return Tuning(size, num_steps, adaptation.scale)
 
 

@@ -23,7 +23,7 @@ from bnnsample.repriorisation.marginal import Marginal
 from bnnsample.sampling.samplers.base import AbstractSampler, Tuning
 
 TUNED: dict[str, tuple[AbstractSampler, int]] = {
-    "standard": (bnn.HMC(64, integrator="leapfrog"), 150),
+    "standard": (bnn.HMC(64, integrator="leapfrog", target_acceptance=0.65), 150),
     "marginal": (bnn.MALA(), 1500),
 }
 """The best per gradient of experiments/samplers.py, of leapfrog HMC on the weights as they are and
