@@ -127,8 +127,7 @@ def _run_resume(options: argparse.Namespace, console: Console) -> int:
     console.print(f"bnnsample {metadata.version('bnnsample')}: starting", markup=False)
     import jax
 
-    if read_record(options.folder).get("dtype") == "float64":
-        jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_enable_x64", bool(read_record(options.folder).get("x64")))
     phases: list[str] = []
     with _warnings_in_one_line(), _Display(console, ()) as display:
 
@@ -140,9 +139,13 @@ def _run_resume(options: argparse.Namespace, console: Console) -> int:
     done = "finished" if "sampling" in phases else "had been finished"
     console.print(
         f"{options.folder}: {done}, {run.attrs['draws']} draws in each of {run.attrs['chains']} "
-        f"chains, {run.attrs['target']} target, {run.attrs['sampler']}\n{bnn.diagnose(run)}",
+        f"chains, {run.attrs['target']} target, {run.attrs['sampler']}",
         markup=False,
     )
+    try:
+        console.print(str(bnn.diagnose(run)), markup=False)
+    except BadInput as error:
+        console.print(f"not judged: {error}", markup=False)
     return 0
 
 

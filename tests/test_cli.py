@@ -154,12 +154,12 @@ def test_the_command_of_a_record_survives_awkward_values(monkeypatch: pytest.Mon
     assert seen == [(settings, out)]
 
 
-TINY = {"chains": 2, "warmup": 10, "draws": 40, "seed": 1, "checkpoint_every": 1}
+TINY = {"chains": 2, "warmup": 10, "draws": 60, "seed": 1, "checkpoint_every": 1}
 
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run in float64 that was stopped after its first 25 draws."""
+    """A run in float64 that was stopped after its first 50 draws."""
     jax.config.update("jax_enable_x64", True)
     folder = tmp_path_factory.mktemp("stopped") / "run"
     rng = np.random.default_rng(0)
@@ -167,7 +167,7 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     posterior = bnn.Posterior(bnn.fcn(1, 3, 1), x, y, bnn.Gaussian(0.5))
 
     def stop(progress: bnn.Progress) -> None:
-        if progress.phase == "sampling":
+        if progress.phase == "sampling" and progress.done == 50:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -194,13 +194,13 @@ def test_resume_finishes_lengthens_and_judges_a_run(
         again = capsys.readouterr()
     finally:
         jax.config.update("jax_enable_x64", X64)
-    assert f"{folder}: finished, 40 draws in each of 2 chains, marginal target, MALA" in first.out
+    assert f"{folder}: finished, 60 draws in each of 2 chains, marginal target, MALA" in first.out
     assert "converged\n" in first.out
-    assert "ok   divergences: 0 of 80 draws" in first.out
+    assert "ok   divergences: 0 of 120 draws" in first.out
     assert first.err.startswith(f"warning: checkpoint {newest.name} is damaged")
     assert first.err.count("\n") == 1
-    assert f"{folder}: finished, 43 draws" in longer.out
-    assert f"{folder}: had been finished, 43 draws" in again.out
+    assert f"{folder}: finished, 63 draws" in longer.out
+    assert f"{folder}: had been finished, 63 draws" in again.out
     assert longer.err == again.err == ""
     assert bnn.load_run(folder)["predictions"]["f"].dtype == np.float64
 

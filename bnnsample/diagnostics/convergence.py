@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from xarray import DataArray, DataTree
 
+from bnnsample.checks import bad_input
 from bnnsample.diagnostics.vectorised import mcse_mean, summarise
 
 QUANTITIES = {
@@ -44,8 +45,16 @@ def convergence(run: DataTree) -> dict[str, Convergence]:
     """``Convergence`` by name for each of ``QUANTITIES`` that the run kept.
 
     A component that is constant or not finite has no ESS: its R-hat is NaN and the worst value of
-    its kind becomes NaN too, so that it cannot pass a threshold.
+    its kind becomes NaN too, so that it cannot pass a threshold. Raises ``ValueError`` for a run
+    that is not finished.
     """
+    if "sampling_seconds" not in run.attrs:
+        raise bad_input(
+            "run",
+            got="a run that is not finished",
+            expected="one that has made all of its draws",
+            probably="a run folder that `bnnsample resume FOLDER` would go on with",
+        )
     return {
         name: _convergence(run, run.children[group].dataset[variable])
         for name, (group, variable) in QUANTITIES.items()

@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from bnnsample.checks import bad_input
+
 CHECKPOINTS = "checkpoints"
 KEPT = 2
 """Checkpoints kept: the newest, and the one to fall back on."""
@@ -25,6 +27,8 @@ class Checkpoints:
         # orbax reports each of its steps, to the root logger of absl
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._orbax = orbax
+        self._folder = folder
+        self._unreadable: list[int] = []
         self._manager = orbax.CheckpointManager(
             (folder / CHECKPOINTS).absolute(),
             options=orbax.CheckpointManagerOptions(
@@ -33,7 +37,12 @@ class Checkpoints:
         )
 
     def save(self, number: int, state: Any, record: dict[str, Any]) -> None:
-        """Save a state (a pytree of arrays) and a record (JSON) as checkpoint ``number``."""
+        """Save a state (a pytree of arrays) and a record (JSON) as checkpoint ``number``.
+
+        It takes the place of those that could not be read.
+        """
+        while self._unreadable:
+            self._manager.delete(self._unreadable.pop())
         args = self._orbax.args
         leaves = _by_name(state)
         self._manager.save(
@@ -48,19 +57,31 @@ class Checkpoints:
     def newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest checkpoint that is whole: its state, laid out as ``like``, and its record.
 
-        Warns of any newer one that is damaged, and removes it.
+        None where there is no checkpoint. Warns of a newer one that cannot be read, and raises
+        ``ValueError`` where none can: to begin again would lose the draws.
         """
+        reasons = []
         for number in sorted(self._manager.all_steps(), reverse=True):
             try:
-                return self._restore(number, like)
+                found = self._restore(number, like)
             except Exception as error:  # what a damaged file raises is not documented
+                what = f"{type(error).__name__}: {str(error)[:200]}"
+                reasons.append(f"checkpoint {number} is damaged ({what})")
+                self._unreadable.append(number)
+                continue
+            for reason in reasons:
                 warnings.warn(
-                    f"checkpoint {number} is damaged ({type(error).__name__}: {str(error)[:200]}); "
-                    "falling back to the one before",
-                    RuntimeWarning,
-                    stacklevel=2,
+                    f"{reason}; falling back to the one before", RuntimeWarning, stacklevel=2
                 )
-                self._manager.delete(number)
+            return found
+        if reasons:
+            raise bad_input(
+                "run folder",
+                got=f"{self._folder}, of which no checkpoint can be read: {'; '.join(reasons)}",
+                expected=f"one at least in {CHECKPOINTS}/ that is whole",
+                probably="a damaged disk, or another version of bnnsample made them; "
+                "load_run(folder) still opens the draws; without that folder all begins again",
+            )
         return None
 
     def _restore(self, number: int, like: Any) -> tuple[Any, dict[str, Any]]:

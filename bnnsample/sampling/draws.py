@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from xarray import DataTree
 
+from bnnsample.checks import NoKnownLimit
 from bnnsample.limits.gaussian_process import nngp_posterior
 from bnnsample.models.posterior import Posterior
 from bnnsample.sampling.loop import Cursor
@@ -24,11 +26,14 @@ REPORTED_VERSIONS = ("bnnsample", "jax", "blackjax", "numpyro", "arviz", "numpy"
 
 
 def constant_data(settings: Settings) -> dict[str, dict[str, np.ndarray]]:
-    """Data and, at the test inputs, the limit: arrays by group and name."""
+    """Data and, at the test inputs, the limit if it is known: arrays by group and name."""
     posterior, test = settings.target.posterior, settings.x_test
     constant = {"x": np.asarray(posterior.x)}
     if test is not None:
-        constant |= {"x_test": np.asarray(test)} | limit_at(posterior, test)
+        constant["x_test"] = np.asarray(test)
+        # a network without a known limit samples too
+        with contextlib.suppress(NoKnownLimit):
+            constant |= limit_at(posterior, test)
     return {"observed_data": {"y": np.asarray(posterior.y)}, "constant_data": constant}
 
 
@@ -49,7 +54,7 @@ def attributes(settings: Settings, cursor: Cursor) -> dict[str, Any]:
         "network": repr(posterior.network),
         "likelihood": repr(posterior.likelihood),
         "sampler": type(sampler).__name__,
-        "sampler_settings": json.dumps(dataclasses.asdict(sampler)),  # pyright: ignore[reportArgumentType]
+        "sampler_settings": json.dumps(dataclasses.asdict(sampler), default=float),  # pyright: ignore[reportArgumentType]
         "exact": int(sampler.exact),
         "num_parameters": posterior.num_parameters,
         "dim": settings.target.dim,

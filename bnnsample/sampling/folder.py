@@ -72,10 +72,12 @@ def guarded(folder: Path | None) -> Iterator[None]:
         if folder is None:
             raise
         reason = os.strerror(error.errno) if error.errno else str(error)
+        begun = (folder / SETTINGS).exists()
+        then = f"`bnnsample resume {folder}` goes on from there" if begun else "begin again"
         raise CannotWrite(
             f"{folder}: got '{reason}'; expected a folder that can be written to, with room for "
             "the draws; probably the disk is full or the folder is read-only. Draws up to the last "
-            f"checkpoint are whole: free space, then `bnnsample resume {folder}` goes on from there"
+            f"checkpoint are whole: free space, then {then}"
         ) from error
 
 
@@ -84,9 +86,12 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _check_same(folder: Path, earlier: dict[str, Any], wanted: dict[str, Any]) -> None:
-    changed = [name for name in wanted if earlier.get(name) != wanted[name]]
-    if changed == ["draws"] and wanted["draws"] != earlier["draws"]:
+    # a segment is as long as the other settings make it, which an extension leaves as it was
+    changed = [name for name in wanted if earlier.get(name) != wanted[name] and name != "segment"]
+    if changed == ["draws"] and wanted["draws"] > earlier["draws"]:
         hint = "a longer run; bnn.resume(folder, extra_draws=...) adds draws to it"
+    elif changed == ["draws"]:
+        hint = "a run that was made longer since; bnn.resume(folder) goes on with it"
     else:
         hint = "a new run; choose another folder or remove this one"
     if changed:

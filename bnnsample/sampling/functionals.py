@@ -23,14 +23,16 @@ LARGE_NETWORK = 100_000
 """Parameters above which draws of all of them are kept only on request."""
 
 
-class Observed(NamedTuple):
+class Functionals(NamedTuple):
     """What a segment leaves: the moments so far, and arrays with draw and chain axes first."""
 
     moments: Moments | None
     kept: dict[str, Array]
 
 
-def what_to_keep(shapes: Parameters, keep: tuple[str, ...] | None) -> tuple[str, ...]:
+def what_to_keep(
+    shapes: Parameters, keep: tuple[str, ...] | None, *, predicts: bool
+) -> tuple[str, ...]:
     """``keep`` checked, or the default for a network with parameters of these shapes."""
     if keep is None:
         size = sum(leaf.size for leaf in jax.tree.leaves(shapes))
@@ -44,6 +46,13 @@ def what_to_keep(shapes: Parameters, keep: tuple[str, ...] | None) -> tuple[str,
             probably="a string instead of a tuple, or a typing error"
             if unknown
             else "None was meant, for the default",
+        )
+    if "predictions" in keep and not predicts:
+        raise bad_input(
+            "keep",
+            got="'predictions' without x_test",
+            expected="the inputs x_test to predict at, or other things to keep",
+            probably="x_test was left out",
         )
     return tuple(name for name in KEPT if name in keep)
 
@@ -75,32 +84,32 @@ def observe(
     *,
     keep: tuple[str, ...],
     in_turn: bool = False,
-) -> Observed:
+) -> Functionals:
     """The kept functionals of the first ``count`` draws of a segment; entries after it are zero."""
     draw_one = target.drawer(
         x_test if {"predictions", "moments"} & set(keep) else None,
         whole=bool({"layer_norms", "moments", "parameters"} & set(keep)),
     )
 
-    def one(position: Array, key: Array, moments: Moments | None) -> Observed:
+    def one(position: Array, key: Array, moments: Moments | None) -> Functionals:
         draw_key, noise_key = jax.random.split(key)
         draw = draw_one(position, draw_key)
         seen = None if moments is None else add_draw(moments, _of_moments(draw))
-        return Observed(seen, _kept(target, draw, noise_key, projections, keep))
+        return Functionals(seen, _kept(target, draw, noise_key, projections, keep))
 
     of_all = every_chain(one, in_turn)
 
-    def body(index: Array, carry: Observed) -> Observed:
+    def body(index: Array, carry: Functionals) -> Functionals:
         new = of_all(positions[index], keys[index], carry.moments)
         kept = {name: carry.kept[name].at[index].set(row) for name, row in new.kept.items()}
-        return Observed(new.moments, kept)
+        return Functionals(new.moments, kept)
 
     shapes = jax.eval_shape(of_all, positions[0], keys[0], moments).kept
     empty = {
         name: jnp.zeros((positions.shape[0], *leaf.shape), leaf.dtype)
         for name, leaf in shapes.items()
     }
-    return jax.lax.fori_loop(0, count, body, Observed(moments, empty))
+    return jax.lax.fori_loop(0, count, body, Functionals(moments, empty))
 
 
 def _of_moments(draw: Draw) -> dict[str, Array]:

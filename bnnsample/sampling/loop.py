@@ -17,7 +17,7 @@ from bnnsample.sampling.folder import guarded
 from bnnsample.sampling.mesh import one_copy_a_process, to_host, writes_to
 from bnnsample.sampling.moments import as_variables
 from bnnsample.sampling.progress import Clock, Phase, Progress, RunningESS
-from bnnsample.sampling.steadiness import check_step_sizes
+from bnnsample.sampling.steadiness import check_starts, check_step_sizes
 from bnnsample.sampling.store import DrawStore
 
 PREDICTIONS = ("f", "y", "f_mean", "f_std")
@@ -66,6 +66,7 @@ class Loop:
 
     def _begin(self) -> tuple[State, Cursor]:
         state = self.engine.begin()
+        check_starts(to_host(state.chains.sampler.logdensity))
         if self.checkpoints is None:
             return state, Cursor()
         saved = self.checkpoints.newest(one_copy_a_process(state, self.engine.mesh))
@@ -147,25 +148,21 @@ class Loop:
         shapes = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct(array.shape[2:], array.dtype), _by_group(of_no_draws)
         )
-        if self._writes:
-            with guarded(self.folder):
+        with guarded(self.folder):
+            if writes_to(self.folder):
                 self.store.create(shapes, settings.chains, settings.draws, settings.segment)
 
     def _write(self, first: int, observed: Observed) -> None:
-        if self._writes:
-            with guarded(self.folder):
+        with guarded(self.folder):
+            if writes_to(self.folder):
                 self.store.write(first, _by_group(observed))
 
     def _put_moments(self, state: State) -> None:
         assert state.moments is not None
         variables = as_variables(to_host(state.moments))
-        if self._writes:
-            with guarded(self.folder):
+        with guarded(self.folder):
+            if writes_to(self.folder):
                 self.store.put("moments", variables)
-
-    @property
-    def _writes(self) -> bool:
-        return writes_to(self.folder)
 
 
 def _by_group(observed: Observed) -> dict[str, dict[str, np.ndarray]]:

@@ -19,7 +19,8 @@ from bnnsample.repriorisation.base import AbstractTarget
 
 NUM_PROJECTIONS = 20
 PROJECTION_SEED = 2206_07673
-"""Fixed, so that all runs of one architecture are compared on the same projections."""
+"""Fixed, so that all runs of one target are compared on the same projections, and on the same ones
+of the readout all runs of one architecture."""
 
 
 class Directions(NamedTuple):
@@ -38,10 +39,9 @@ class Projections(NamedTuple):
 
 def random_projections(target: AbstractTarget) -> Projections:
     """Random directions for the hidden weights that a target samples, and for the readout."""
-    generator = np.random.default_rng(PROJECTION_SEED)
     position = jax.ShapeDtypeStruct((target.dim,), target.posterior.x.dtype)
     draw = jax.eval_shape(target.drawer(), position, jax.random.key(0))
-    return Projections(*(_directions(generator, part) for part in (draw.sampled, draw.readout)))
+    return Projections(_directions(0, draw.sampled), _directions(1, draw.readout))
 
 
 def project(directions: tuple[Directions, ...], tree: Any) -> Float[Array, " projections"]:
@@ -53,7 +53,8 @@ def project(directions: tuple[Directions, ...], tree: Any) -> Float[Array, " pro
     )
 
 
-def _directions(generator: np.random.Generator, shapes: Any) -> tuple[Directions, ...]:
+def _directions(part: int, shapes: Any) -> tuple[Directions, ...]:
+    generator = np.random.default_rng((PROJECTION_SEED, part))
     leaves = jax.tree.leaves(shapes)
     dim = sum(leaf.size for leaf in leaves)
     directions = []

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+import numpy as np
+
 from bnnsample.models.layers.activation import Activation
 from bnnsample.models.layers.attention import SelfAttention
 from bnnsample.models.layers.conv import Conv
@@ -37,6 +39,9 @@ CONSTRUCTORS: dict[str, Any] = {
 }
 
 
+NUMPY_SCALARS = ("float64", "float32", "int64", "int32")
+
+
 class NotRebuildable(ValueError):
     """A text that is not a known constructor with literal arguments."""
 
@@ -59,6 +64,10 @@ def _value(node: ast.expr) -> Any:
             arguments = [_value(argument) for argument in node.args]
             keywords = {str(word.arg): _value(word.value) for word in node.keywords}
             return CONSTRUCTORS[name](*arguments, **keywords)
+        case ast.Call(
+            func=ast.Attribute(value=ast.Name(id="np"), attr=kind), args=[number], keywords=[]
+        ) if kind in NUMPY_SCALARS:
+            return getattr(np, kind)(_value(number))
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
             return tuple(_value(element) for element in elements)
         case ast.Constant(value=bool() | int() | float() | str() | None as value):

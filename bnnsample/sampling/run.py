@@ -91,9 +91,10 @@ def sample(
     """
     check_arguments(target, sampler, chains=chains, warmup=warmup, draws=draws, seed=seed)
     check_count("checkpoint_every", checkpoint_every)
+    chains, warmup, draws, seed = map(int, (chains, warmup, draws, seed))
     target, sampler = choose(target, sampler)
     posterior = target.posterior
-    keep = what_to_keep(posterior.parameter_shapes, keep)
+    keep = what_to_keep(posterior.parameter_shapes, keep, predicts=x_test is not None)
     settings = Settings(
         target=target,
         sampler=sampler,
@@ -133,7 +134,7 @@ def resume(
     check_mesh(mesh, settings.chains, len(settings.target.posterior.x), folder)
     wait_for_all("read folder")
     if extra_draws:
-        settings = with_draws(settings, settings.draws + extra_draws)
+        settings = with_draws(settings, settings.draws + int(extra_draws))
         if writes_to(folder):
             write_record(folder, settings.record())
     with first_process_first("open store"):
@@ -151,7 +152,7 @@ def _begin(settings: Settings, folder: Path | None) -> DrawStore:
         return DrawStore(folder)
     data = constant_data(settings)
     with guarded(folder):
-        store = DrawStore(folder)
+        store = DrawStore(folder, empty=True)
         for group, arrays in data.items():
             store.put(group, arrays)
     if folder is not None:
@@ -169,13 +170,19 @@ def _run(
 ) -> DataTree:
     report = on_progress or (lambda progress: None)
     with threadpool_limits(LAPACK_THREADS, user_api="blas"):
-        if writes_to(folder):
-            store.lengthen(settings.draws)
-        checkpoints = None if folder is None else Checkpoints(folder)
+        with guarded(folder):
+            if writes_to(folder):
+                store.lengthen(settings.draws)
+            checkpoints = None if folder is None else Checkpoints(folder)
         engine = Engine.place(settings, mesh)
-        cursor = Loop(engine, store, folder, checkpoints, checkpoint_every, report).run()
-        if writes_to(folder):
-            store.put_attributes(attributes(settings, cursor))
+        try:
+            cursor = Loop(engine, store, folder, checkpoints, checkpoint_every, report).run()
+        finally:
+            if checkpoints is not None:
+                checkpoints.close()
+        with guarded(folder):
+            if writes_to(folder):
+                store.put_attributes(attributes(settings, cursor))
     wait_for_all("run written")
     run = store.tree()
     warn_of_stuck_chains(run)

@@ -51,6 +51,7 @@ class Settings:
             "likelihood": repr(posterior.likelihood),
             "sampler": repr(self.sampler),
             "dtype": str(posterior.x.dtype),
+            "x64": _x64(),
             "data": hashlib.sha256(b"".join(map(_bytes, data))).hexdigest(),
             "chains": self.chains,
             "warmup": self.warmup,
@@ -85,12 +86,12 @@ def settings_from(record: dict[str, Any], stored: DataTree) -> Settings:
             expected="layers, likelihood and sampler of bnnsample with numbers as arguments",
             probably="a function of your own; call sample(..., out=FOLDER) as before to continue",
         ) from error
-    if record["dtype"] == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+    if record["x64"] != _x64():
         raise bad_input(
             "precision",
-            got="float32, as jax_enable_x64 is off",
-            expected="float64, which the run was made in",
-            probably="jax.config.update('jax_enable_x64', True) was left out",
+            got=f"jax_enable_x64 {_x64()}",
+            expected=f"{record['x64']}, with which the run was made",
+            probably=f"jax.config.update('jax_enable_x64', {record['x64']}) was left out",
         )
     data = stored["constant_data"].dataset
     x, y = data["x"].values, stored["observed_data"].dataset["y"].values
@@ -140,6 +141,10 @@ def check_arguments(
     check_count("warmup", warmup)
     check_count("draws", draws)
     check_count("seed", seed, minimum=0)
+
+
+def _x64() -> bool:
+    return bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def _bytes(array: Array | None) -> bytes:

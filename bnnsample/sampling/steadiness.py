@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from bnnsample.checks import bad_input
 from bnnsample.sampling.samplers.base import AbstractSampler
 
 WINDOW = 25
@@ -23,10 +25,15 @@ LEAST_ACCEPTANCE = 0.05
 
 
 class Window(NamedTuple):
-    """What the current look at convergence has seen, and the last one's step size and level."""
+    """What the current look at convergence has seen, and the last one's step size and level.
+
+    ``deviation`` and ``squared``: means over the window of the log likelihood less its ``first``
+    one, and of its square; so does float32 resolve them, however large a log likelihood is.
+    """
 
     signal: Float[Array, ""]
-    log_likelihood: Float[Array, ""]
+    first: Float[Array, ""]
+    deviation: Float[Array, ""]
     squared: Float[Array, ""]
     last_log_step_size: Float[Array, ""]
     last_log_likelihood: Float[Array, ""]
@@ -36,7 +43,7 @@ class Window(NamedTuple):
 def empty_window(dtype: jnp.dtype) -> Window:
     """A window that has seen nothing, and none before it."""
     zero = jnp.zeros((), dtype)
-    return Window(zero, zero, zero, zero + jnp.inf, zero + jnp.inf, zero + jnp.nan)
+    return Window(zero, zero, zero, zero, zero + jnp.inf, zero + jnp.inf, zero + jnp.nan)
 
 
 def look(
@@ -50,19 +57,23 @@ def look(
     """The window with transition ``number`` of the last phase, from 1 on; has it converged?"""
     seen, share = number % WINDOW, 1 / WINDOW
     began = jnp.where(seen == 1, 0.0, 1.0).astype(signal.dtype)
+    first = jnp.where(seen == 1, log_likelihood, window.first)
+    step = log_likelihood - first
     mean_signal = began * window.signal + share * signal
-    level = began * window.log_likelihood + share * log_likelihood
-    squared = began * window.squared + share * log_likelihood**2
+    deviation = began * window.deviation + share * step
+    squared = began * window.squared + share * step**2
     complete = (number > 0) & (seen == 0)
-    spread = jnp.sqrt(jnp.maximum(squared - level**2, 0.0))
+    spread = jnp.sqrt(jnp.maximum(squared - deviation**2, 0.0))
+    level = first + deviation
     steady = (
         (jnp.abs(log_step_size - window.last_log_step_size) < STEADY_STEP_SIZE)
-        & (jnp.abs(mean_signal - sampler.target_acceptance) < STEADY_SIGNAL)
-        & (jnp.abs(level - window.last_log_likelihood) < spread)
+        & _accepts_enough(sampler, mean_signal, log_step_size)
+        & (jnp.abs(level - window.last_log_likelihood) <= spread)
     )
     after = Window(
         mean_signal,
-        level,
+        first,
+        deviation,
         squared,
         jnp.where(complete, log_step_size, window.last_log_step_size),
         jnp.where(complete, level, window.last_log_likelihood),
@@ -71,8 +82,29 @@ def look(
     return after, complete & steady
 
 
+def _accepts_enough(
+    sampler: AbstractSampler, signal: Float[Array, ""], log_step_size: Float[Array, ""]
+) -> Bool[Array, ""]:
+    """Near the target, or above it where the step size is as large as it may be."""
+    excess = signal - sampler.target_acceptance
+    longest = log_step_size > math.log(sampler.max_step_size) - STEADY_STEP_SIZE
+    return (excess > -STEADY_SIGNAL) & ((excess < STEADY_SIGNAL) | longest)
+
+
 class NoUsableStepSize(RuntimeError):
     """Warm-up has found no step size at which proposals are accepted."""
+
+
+def check_starts(log_likelihood: np.ndarray) -> None:
+    """Refuse chains whose log likelihood (chains,) is not finite where they start."""
+    lost = np.flatnonzero(~np.isfinite(log_likelihood))
+    if lost.size:
+        raise bad_input(
+            "posterior",
+            got=f"no finite log likelihood at the start of chain {lost[0]}",
+            expected="a finite one at every draw from the prior",
+            probably="the noise_std is tiny for this precision, or the data are not standardised",
+        )
 
 
 def check_step_sizes(

@@ -53,9 +53,10 @@ DRAWS = "draws.zarr"
 class DrawStore:
     """Arrays (chain, draw, ...) in groups, written segment by segment."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, empty: bool = False) -> None:
+        """In memory without a folder; ``empty`` removes what a folder's store has."""
         self._store = MemoryStore() if folder is None else LocalStore(folder / DRAWS)
-        self._root = zarr.open_group(self._store, mode="a", zarr_format=3)
+        self._root = zarr.open_group(self._store, mode="w" if empty else "a", zarr_format=3)
 
     def create(
         self, shapes: Mapping[str, Mapping[str, Any]], chains: int, draws: int, segment: int

@@ -7,6 +7,7 @@ what was found. Nothing of a chain's warm-up depends on other chains.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -104,11 +105,11 @@ def tuning(
     searching = adapting & _searching(index, plan)
     state = adaptation.step_size
     log_size = jnp.where(adapting & ~searching, state.log_step_size, state.log_step_size_avg)
-    size = jnp.minimum(jnp.exp(log_size), sampler.max_step_size)
+    size = jnp.exp(jnp.asarray(log_size))
     num_steps = adaptation.num_steps
     if adaptation.search is not None:
         tried = jnp.asarray(CANDIDATES)[_candidate(index, plan)]
-        num_steps = jnp.where(searching, jnp.minimum(tried, half_turn(size)), num_steps)
+        num_steps = jnp.minimum(jnp.where(searching, tried, num_steps), half_turn(size))
     return Tuning(size, num_steps, adaptation.scale)
 
 
@@ -183,7 +184,12 @@ def _update(
     state: DualAveragingAdaptationState, sampler: AbstractSampler, signal: Float[Array, ""]
 ) -> DualAveragingAdaptationState:
     updated = dual_averaging_adaptation(sampler.target_acceptance)[1](state, signal)  # pyright: ignore[reportArgumentType]
-    return jax.tree.map(lambda new, old: new.astype(old.dtype), updated, state)
+    updated = jax.tree.map(lambda new, old: new.astype(old.dtype), updated, state)
+    longest = math.log(sampler.max_step_size)
+    return updated._replace(
+        log_step_size=jnp.minimum(updated.log_step_size, longest),
+        log_step_size_avg=jnp.minimum(updated.log_step_size_avg, longest),
+    )
 
 
 _WELFORD = welford_algorithm(is_diagonal_matrix=True)

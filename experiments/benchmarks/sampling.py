@@ -215,7 +215,7 @@ def main() -> None:
         pcn_acceptance(width, 20 if smoke else 1000)
     print("float32 against float64, digits, noise_std = 0.1")
     n, width, draws = (8, 8, 20) if smoke else (256, 512, 1000)
-    acceptance_at(bnn.HMC(4, jitter=0.0), 0.3, n, width, draws)
+    acceptance_at(bnn.HMC(4, jitter=0.0), 0.15, n, width, 3 * draws)
     precisions(n, width, draws)
 
 

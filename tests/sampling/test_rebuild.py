@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import bnnsample as bnn
@@ -33,6 +34,11 @@ def test_a_likelihood_comes_back_to_the_last_digit(noise_std):
     assert rebuild(repr(bnn.Gaussian(noise_std))).noise_std == noise_std
 
 
+def test_numbers_of_numpy_come_back():
+    sampler = bnn.HMC(np.int64(3), jitter=np.float64(1 / 3), target_acceptance=np.float32(0.7))
+    assert rebuild(repr(sampler)) == sampler
+
+
 def test_other_settings_come_back_as_others():
     assert rebuild(repr(bnn.HMC(3))) != bnn.HMC(4)
     assert rebuild(repr(bnn.fcn(1, 5, 2))) != bnn.fcn(1, 5, 2, "erf")
@@ -57,6 +63,7 @@ MALICIOUS = {
     "a method of a literal": "'{0.__class__}'.format(1)",
     "a lambda": "(lambda: open('stolen', 'w'))()",
     "a call of a call": "HMC()()",
+    "a function of NumPy": "np.load('stolen')",
     "a hidden call": "HMC(num_steps=open('stolen', 'w'))",
     "a call in a list": "Network([open('stolen', 'w')])",
     "a comprehension": "[open(name, 'w') for name in ('stolen',)]",

@@ -12,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -92,6 +93,18 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(unbroken, stop
     with pytest.warns(RuntimeWarning, match=f"checkpoint {newest.name} is damaged.*falling back"):
         resumed = bnn.resume(stopped)
     assert_same_draws(resumed, unbroken[0])
+
+
+def test_where_no_checkpoint_can_be_read_nothing_is_lost(stopped):
+    """Neither to begin again, which would overwrite the draws, nor to remove a checkpoint."""
+    kept = [path for path in (stopped / checkpoints.CHECKPOINTS).rglob("*") if path.is_file()]
+    before = bnn.load_run(stopped).load()
+    for path in kept:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ValueError, match="no checkpoint can be read.*load_run"):
+        bnn.resume(stopped)
+    assert all(path.exists() for path in kept)
+    assert bnn.load_run(stopped)["predictions"].dataset.load().equals(before["predictions"].dataset)
 
 
 def test_without_any_checkpoint_it_begins_again(unbroken, stopped):
@@ -231,6 +244,27 @@ def test_a_folder_of_other_settings_is_refused(stopped):
     expected = "out: got .*other settings .draws 700.*expected draws 701.*extra_draws"
     with pytest.raises(ValueError, match=expected):
         main(str(stopped), DRAWS + 1, EVERY)
+
+
+def test_the_first_call_is_refused_after_an_extension(unbroken, tmp_path):
+    shutil.copytree(unbroken[1], tmp_path / "run")
+    bnn.resume(tmp_path / "run", extra_draws=5)
+    with pytest.raises(ValueError, match="draws 705.*expected draws 700.*made longer since"):
+        main(str(tmp_path / "run"), DRAWS, EVERY)
+
+
+def test_an_unfinished_run_is_not_judged_but_refused(stopped):
+    with pytest.raises(ValueError, match="run: got a run that is not finished.*resume"):
+        bnn.diagnose(bnn.load_run(stopped))
+
+
+def test_a_run_of_another_precision_is_refused(stopped):
+    jax.config.update("jax_enable_x64", False)
+    try:
+        with pytest.raises(ValueError, match="precision: got jax_enable_x64 False"):
+            bnn.resume(stopped)
+    finally:
+        jax.config.update("jax_enable_x64", True)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -223,6 +225,7 @@ def test_an_interruption_reaches_the_caller(posterior):
         ({"seed": -3}, "seed: got -3"),
         ({"sampler": bnn.HMC}, "sampler.*without parentheses"),
         ({"keep": "parameters"}, "keep: got .*a string instead of a tuple"),
+        ({"keep": ("predictions",), "x_test": None}, "keep: got 'predictions' without x_test"),
         ({"x_test": np.full((M, D), np.nan)}, "x_test: got 12 values that are NaN"),
         ({"x_test": np.ones((M, D + 1))}, r"x_test: got examples of shape \(4,\)"),
     ],
@@ -230,6 +233,24 @@ def test_an_interruption_reaches_the_caller(posterior):
 def test_bad_arguments_are_refused_before_compilation(posterior, x_test, changes, expected):
     with pytest.raises(ValueError, match=expected):
         sample(posterior, **({"x_test": x_test} | changes))
+
+
+def test_numbers_of_numpy_are_numbers(posterior, x_test, tmp_path):
+    sampler = bnn.HMC(np.int64(2), target_acceptance=np.float64(0.7))
+    numbers = {"chains": np.int32(2), "warmup": np.int64(3), "draws": np.uint8(4)}
+    target = bnn.marginal(posterior)
+    bnn.sample(target, sampler, seed=np.int64(6), out=tmp_path / "run", **numbers)
+    run = bnn.resume(tmp_path / "run", extra_draws=np.int64(1))
+    assert run.attrs["draws"] == 5
+    assert json.loads(run.attrs["sampler_settings"])["num_steps"] == 2
+
+
+def test_a_network_without_a_known_limit_predicts_too(posterior, x_test):
+    layers = [bnn.Dense(4), bnn.Activation("relu"), bnn.Activation("erf"), bnn.Dense(OUT)]
+    unknown = bnn.Posterior(bnn.Network(layers), posterior.x, posterior.y, posterior.likelihood)
+    run = sample(unknown, x_test, warmup=3, draws=4)
+    assert np.isfinite(run["predictions"]["f"].values).all()
+    assert set(run["constant_data"].data_vars) == {"x", "x_test"}
 
 
 def test_a_network_in_place_of_a_target_is_refused(posterior):

@@ -16,7 +16,14 @@ from bnnsample.repriorisation.targets import Standard
 from bnnsample.sampling.engine import Engine, State
 from bnnsample.sampling.samplers.base import QUARTER_TURN
 from bnnsample.sampling.settings import SEGMENT_DRAWS, Settings
-from bnnsample.sampling.steadiness import STEADY_SIGNAL, NoUsableStepSize, check_step_sizes
+from bnnsample.sampling.steadiness import (
+    STEADY_SIGNAL,
+    WINDOW,
+    NoUsableStepSize,
+    check_step_sizes,
+    empty_window,
+    look,
+)
 from bnnsample.sampling.trajectory import CANDIDATES
 from bnnsample.sampling.warmup import SHRINKAGE
 from tests.conftest import X64
@@ -48,6 +55,15 @@ def independent(scales) -> Independent:
     network = bnn.Network([bnn.Dense(1, 1.0, None)])
     posterior = bnn.Posterior(network, x, np.zeros((1, 1)), bnn.Gaussian(1.0))
     return Independent(posterior, jnp.asarray(np.broadcast_to(scales, DIM), posterior.x.dtype))
+
+
+@as_pytree("posterior")
+@dataclass(frozen=True)
+class NoGradient(Standard):
+    """A flat likelihood that has a value everywhere, and NaN for its gradient."""
+
+    def log_likelihood(self, position):
+        return jnp.sum(jnp.sqrt(0.0 * position))
 
 
 FLAT = independent(1.0)
@@ -163,13 +179,44 @@ def test_the_angle_of_a_rotation_stays_within_a_quarter_turn(sampler):
 
 
 def test_a_likelihood_without_a_step_size_is_refused():
-    """NaN scales: no proposal has a likelihood."""
+    """Finite where chains start, but no step is, as its gradient is not a number."""
     expected = (
         r"warm-up: got acceptance 0 in chain 0 after 100 transitions, at step size "
         r"[0-9.e-]+; expected about 0.574; probably the noise_std is tiny"
     )
     with pytest.raises(NoUsableStepSize, match=expected):
-        sample(independent(math.nan), bnn.MALA(), warmup=100)
+        sample(NoGradient(FLAT.posterior), bnn.MALA(), warmup=100)
+
+
+@pytest.mark.parametrize("sampler", [bnn.MALA(), bnn.EllipticalSlice()], ids=str)
+def test_a_start_without_a_likelihood_is_refused(sampler):
+    """An elliptical slice would look for a higher one for ever."""
+    with pytest.raises(ValueError, match="posterior: got no finite log likelihood at the start"):
+        sample(independent(math.nan), sampler, warmup=10)
+
+
+@pytest.mark.parametrize("sampler", [bnn.MALA(), bnn.HMC(3)], ids=str)
+def test_steps_as_long_as_they_may_be_end_warm_up_though_more_are_accepted(sampler):
+    run = sample(FLAT, sampler, draws=5)
+    assert run.attrs["warmup"] < WARMUP
+    assert run["sample_stats"]["acceptance_rate"].values.min() > 0.95
+
+
+def test_a_large_log_likelihood_does_not_hide_that_it_is_steady(rng):
+    """In float32 the square of 18 000 has an error above the variance that is looked at."""
+    sampler = bnn.MALA()
+    window, converged = empty_window(jnp.float32), []
+    for number in range(1, 4 * WINDOW + 1):
+        level = 18_000 + 3 * rng.standard_normal()
+        signal, log_size, level = (
+            jnp.asarray(value, jnp.float32) for value in (sampler.target_acceptance, -1.0, level)
+        )
+        window, steady = look(window, sampler, jnp.asarray(number), signal, log_size, level)
+        converged.append(bool(steady))
+    spread = math.sqrt(float(window.squared - window.deviation**2))
+    assert 2 < spread < 4, "of 25 draws"
+    assert not any(converged[:WINDOW])
+    assert all(converged[2 * WINDOW - 1 :: WINDOW])
 
 
 def test_only_the_chain_without_a_step_size_is_named():

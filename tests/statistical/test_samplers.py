@@ -47,7 +47,7 @@ PAIRS = [
 
 
 def draw(target, sampler, seed, **changes):
-    settings = {"chains": 8, "warmup": 400, "draws": 3000, "keep": ("predictions", "parameters")}
+    settings = {"chains": 8, "warmup": 400, "draws": 3000}
     return bnn.sample(target, sampler, seed=seed, **(settings | changes))
 
 
