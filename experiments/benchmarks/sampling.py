@@ -80,7 +80,7 @@ def outside_gradients(n: int, d: int, width: int, draws: int, rounds: int) -> No
     """A run's seconds a draw less those of its gradients alone, timed between runs."""
     target = bnn.marginal(posterior_of(n, d, width))
     x_test = classes(20, d, "float32")[0]
-    value_and_grad = jax.jit(lambda target, q: jax.value_and_grad(target.logdensity)(q))
+    value_and_grad = jax.jit(lambda target, q: jax.value_and_grad(target.log_likelihood)(q))
     position = target.init(jax.random.key(1))
     jax.block_until_ready(value_and_grad(target, position))
     for keep in (("predictions",), None):
