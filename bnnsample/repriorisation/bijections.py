@@ -65,27 +65,21 @@ class AbstractReadoutMap(AbstractBijection):
         """The Cholesky factor that every other part takes."""
 
     @abstractmethod
-    def mean(
-        self, features: Float[Array, "n p"], factor: Float[Array, "k k"]
-    ) -> Float[Array, "p o"]:
-        """``M``."""
-
-    @abstractmethod
-    def root(
+    def readout(
         self, features: Float[Array, "n p"], factor: Float[Array, "k k"], phi: Float[Array, "p o"]
     ) -> Float[Array, "p o"]:
-        """``S phi``."""
+        """``M + S phi``."""
 
     @abstractmethod
-    def std(
+    def predict(
         self,
         features: Float[Array, "n p"],
         factor: Float[Array, "k k"],
         test_features: Float[Array, "m p"],
-    ) -> Float[Array, " m"]:
-        """Standard deviation of ``Psi* S phi`` for ``phi`` from N(0, I), the same for all outputs.
+    ) -> tuple[Float[Array, "m o"], Float[Array, " m"]]:
+        """Mean and standard deviation of ``Psi* (M + S phi)`` for ``phi`` from N(0, I).
 
-        The square root of the diagonal of ``Psi* Sigma Psi*'``.
+        The latter is the root of the diagonal of ``Psi* Sigma Psi*'``, the same for all outputs.
         """
 
     @abstractmethod
@@ -96,8 +90,7 @@ class AbstractReadoutMap(AbstractBijection):
         self, features: Float[Array, "n p"], phi: Float[Array, "p o"]
     ) -> tuple[Float[Array, "p o"], Scalar]:
         factor = self.factor(features)
-        readout = self.mean(features, factor) + self.root(features, factor, phi)
-        return readout, self.logdet(factor)
+        return self.readout(features, factor, phi), self.logdet(factor)
 
 
 @as_pytree("y", "ridge")
@@ -117,24 +110,21 @@ class Primal(AbstractReadoutMap):
     def factor(self, features: Float[Array, "n p"]) -> Float[Array, "p p"]:
         return cholesky(add_diagonal(features.T @ features, self.ridge))
 
-    def mean(
-        self, features: Float[Array, "n p"], factor: Float[Array, "p p"]
-    ) -> Float[Array, "p o"]:
-        return solve_cholesky(factor, features.T @ self.y)
-
-    def root(
+    def readout(
         self, features: Float[Array, "n p"], factor: Float[Array, "p p"], phi: Float[Array, "p o"]
     ) -> Float[Array, "p o"]:
-        return solve_lower(factor, jnp.sqrt(self.ridge) * phi, transpose=True)
+        centre = solve_lower(factor, features.T @ self.y)
+        return solve_lower(factor, centre + jnp.sqrt(self.ridge) * phi, transpose=True)
 
-    def std(
+    def predict(
         self,
         features: Float[Array, "n p"],
         factor: Float[Array, "p p"],
         test_features: Float[Array, "m p"],
-    ) -> Float[Array, " m"]:
+    ) -> tuple[Float[Array, "m o"], Float[Array, " m"]]:
         whitened = solve_lower(factor, test_features.T)
-        return jnp.sqrt(self.ridge * jnp.sum(whitened**2, axis=0))
+        mean = whitened.T @ solve_lower(factor, features.T @ self.y)
+        return mean, jnp.sqrt(self.ridge * jnp.sum(whitened**2, axis=0))
 
     def logdet(self, factor: Float[Array, "p p"]) -> Scalar:
         p, outputs = factor.shape[0], self.y.shape[1]
@@ -166,27 +156,23 @@ class Dual(AbstractReadoutMap):
     def factor(self, features: Float[Array, "n p"]) -> Float[Array, "n n"]:
         return cholesky(add_diagonal(features @ features.T, self.ridge))
 
-    def mean(
-        self, features: Float[Array, "n p"], factor: Float[Array, "n n"]
-    ) -> Float[Array, "p o"]:
-        return features.T @ solve_cholesky(factor, self.y)
-
-    def root(
+    def readout(
         self, features: Float[Array, "n p"], factor: Float[Array, "n n"], phi: Float[Array, "p o"]
     ) -> Float[Array, "p o"]:
         shifted = add_diagonal(factor, jnp.sqrt(self.ridge))
-        inner = solve_lower(shifted, features @ phi)
-        return phi - features.T @ solve_lower(factor, inner, transpose=True)
+        inner = solve_lower(factor, self.y) - solve_lower(shifted, features @ phi)
+        return phi + features.T @ solve_lower(factor, inner, transpose=True)
 
-    def std(
+    def predict(
         self,
         features: Float[Array, "n p"],
         factor: Float[Array, "n n"],
         test_features: Float[Array, "m p"],
-    ) -> Float[Array, " m"]:
+    ) -> tuple[Float[Array, "m o"], Float[Array, " m"]]:
         whitened = solve_lower(factor, features @ test_features.T)
         variance = jnp.sum(test_features**2, axis=1) - jnp.sum(whitened**2, axis=0)
-        return jnp.sqrt(jnp.maximum(variance, 0.0))
+        mean = whitened.T @ solve_lower(factor, self.y)
+        return mean, jnp.sqrt(jnp.maximum(variance, 0.0))
 
     def logdet(self, factor: Float[Array, "n n"]) -> Scalar:
         n, outputs = self.y.shape
@@ -200,7 +186,7 @@ class Dual(AbstractReadoutMap):
         factor = self.factor(features)
         root = jnp.sqrt(self.ridge)
         shifted = add_diagonal(factor, root)
-        centred = readout - self.mean(features, factor)
+        centred = readout - features.T @ solve_cholesky(factor, self.y)
         correction = solve_lower(shifted, features @ centred, transpose=True)
         return centred + features.T @ correction / root, -self.logdet(factor)
 

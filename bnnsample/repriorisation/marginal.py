@@ -51,7 +51,7 @@ class Marginal(AbstractTarget):
 
     def fitted(self, position: Position) -> Float[Array, "n o"]:
         features, bijection = self._features(position), exact_bijection(self._sampled)
-        return features @ bijection.mean(features, bijection.factor(features))
+        return bijection.predict(features, bijection.factor(features), features)[0]
 
     def init(self, key: Key[Array, ""]) -> Position:
         return normal_vector(self._sampled, self._sampled.parameter_shapes.hidden, key)
@@ -65,9 +65,8 @@ class Marginal(AbstractTarget):
             sampled = unflatten_hidden(self._sampled, position)
             features, shape = self._features(position), self._sampled.parameter_shapes.readout
             factor = bijection.factor(features)
-            mean = bijection.mean(features, factor)
             phi = normal(readout_key, shape.shape, shape.dtype)
-            readout = mean + bijection.root(features, factor, phi)
+            readout = bijection.readout(features, factor, phi)
             hidden = sampled
             if span is not None:
                 hidden = span.lift(sampled, span_key) if whole else None
@@ -78,11 +77,8 @@ class Marginal(AbstractTarget):
             else:
                 assert hidden is not None
                 test_features = self.posterior.network.features(hidden, x_test)
-            predictions = {
-                "f": test_features @ readout,
-                "f_mean": test_features @ mean,
-                "f_std": bijection.std(features, factor, test_features),
-            }
+            f_mean, f_std = bijection.predict(features, factor, test_features)
+            predictions = {"f": test_features @ readout, "f_mean": f_mean, "f_std": f_std}
             return Draw(hidden, readout, sampled, predictions)
 
         return draw

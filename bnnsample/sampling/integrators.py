@@ -93,7 +93,8 @@ def _step(
 
 def _work(impulse: Vector, momentum: Vector) -> Scalar:
     """What an impulse adds to the kinetic energy."""
-    return jnp.sum(impulse * (momentum + 0.5 * impulse))
+    dot = partial(jnp.vdot, precision="highest")
+    return dot(impulse, momentum) + 0.5 * dot(impulse, impulse)
 
 
 def _half_kick(angle: Scale, gradient: Vector, position: Vector) -> Vector:

@@ -85,13 +85,10 @@ def test_predictions_are_those_of_bayesian_linear_regression(form, problem, rng)
     factor = bijection.factor(features)
     mean, covariance = posterior_moments(features, y, RIDGE)
     test = np.asarray(test_features, float)
-    np.testing.assert_allclose(
-        test_features @ bijection.mean(features, factor), test @ mean, TOLERANCE, TOLERANCE
-    )
-    np.testing.assert_allclose(
-        bijection.std(features, factor, test_features),
-        np.sqrt(np.diag(test @ covariance @ test.T)), TOLERANCE, TOLERANCE,
-    )  # fmt: skip
+    f_mean, f_std = bijection.predict(features, factor, test_features)
+    np.testing.assert_allclose(f_mean, test @ mean, TOLERANCE, TOLERANCE)
+    std = np.sqrt(np.diag(test @ covariance @ test.T))
+    np.testing.assert_allclose(f_std, std, TOLERANCE, TOLERANCE)
 
 
 def test_the_two_forms_have_one_law_but_are_different_square_roots(problem):
