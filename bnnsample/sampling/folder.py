@@ -9,11 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bnnsample.checks import bad_input
 from bnnsample.files import PARTIAL, write_whole
 from bnnsample.sampling.store import DRAWS
 
 SETTINGS = "run.json"
+LOG_LIKELIHOOD = "log_likelihood_at_a_start"
+ROUNDING = 1e-3
+"""Relative difference of that likelihood between devices, in float32."""
 
 
 class CannotWrite(OSError):
@@ -63,6 +68,22 @@ def write_record(folder: Path, record: dict[str, Any]) -> None:
         write_whole(folder / SETTINGS, json.dumps(record, indent=2) + "\n")
 
 
+def differences(earlier: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Names of the settings that differ."""
+    # a segment is as long as the other settings make it, which an extension leaves as it was
+    return [
+        name
+        for name, value in wanted.items()
+        if name != "segment" and not _same(name, earlier.get(name), value)
+    ]
+
+
+def _same(name: str, earlier: Any, wanted: Any) -> bool:
+    if name == LOG_LIKELIHOOD and isinstance(earlier, float):
+        return bool(np.isclose(earlier, wanted, rtol=ROUNDING, atol=0, equal_nan=True))
+    return bool(earlier == wanted)
+
+
 @contextlib.contextmanager
 def guarded(folder: Path | None) -> Iterator[None]:
     """Turns a full disk or a folder that may not be written to into one clear error."""
@@ -86,8 +107,7 @@ def _is_foreign(path: Path) -> bool:
 
 
 def _check_same(folder: Path, earlier: dict[str, Any], wanted: dict[str, Any]) -> None:
-    # a segment is as long as the other settings make it, which an extension leaves as it was
-    changed = [name for name in wanted if earlier.get(name) != wanted[name] and name != "segment"]
+    changed = differences(earlier, wanted)
     if changed == ["draws"] and wanted["draws"] > earlier["draws"]:
         hint = "a longer run; bnn.resume(folder, extra_draws=...) adds draws to it"
     elif changed == ["draws"]:

@@ -147,8 +147,7 @@ def _begin(settings: Settings, folder: Path | None) -> DrawStore:
 
     A folder gets its settings last: without them it holds no run, and one may begin in it again.
     """
-    record = settings.record()
-    if folder is not None and create_or_check(folder, record):
+    if folder is not None and create_or_check(folder, settings.record()):
         return DrawStore(folder)
     data = constant_data(settings)
     with guarded(folder):
@@ -156,7 +155,7 @@ def _begin(settings: Settings, folder: Path | None) -> DrawStore:
         for group, arrays in data.items():
             store.put(group, arrays)
     if folder is not None:
-        write_record(folder, record)
+        write_record(folder, settings.record())
     return store
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from bnnsample.checks import bad_input, check_count
 from bnnsample.models.posterior import Posterior
 from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.repriorisation.targets import TARGETS, repriorised
+from bnnsample.sampling.folder import LOG_LIKELIHOOD, differences
 from bnnsample.sampling.rebuild import NotRebuildable, rebuild
 from bnnsample.sampling.samplers.base import AbstractSampler
 
@@ -41,13 +43,17 @@ class Settings:
     segment: int
 
     def record(self) -> dict[str, Any]:
-        """The settings as JSON; data by their digest, as they are stored with the draws."""
+        """The settings as JSON; data by their digest, as they are stored with the draws.
+
+        Functions of one's own have a name at most, so a value of the likelihood stands for them.
+        """
         posterior = self.target.posterior
         data = (posterior.x, posterior.y, self.x_test)
         return {
             "target": self.target.name,
             "ridge": getattr(self.target, "ridge", None),
-            "network": repr(posterior.network),
+            "network": re.sub(" at 0x[0-9a-f]+", "", repr(posterior.network)),
+            LOG_LIKELIHOOD: float(_log_likelihood_at_start(self.target)),
             "likelihood": repr(posterior.likelihood),
             "sampler": repr(self.sampler),
             "dtype": str(posterior.x.dtype),
@@ -103,7 +109,7 @@ def settings_from(record: dict[str, Any], stored: DataTree) -> Settings:
     settings = Settings(
         target=target, sampler=sampler, keep=tuple(record["keep"]), x_test=x_test, **numbers
     )
-    if settings.record() != record:
+    if differences(record, settings.record()):
         raise bad_input(
             "run folder",
             got="data or settings that are not those it was begun with",
@@ -141,6 +147,11 @@ def check_arguments(
     check_count("warmup", warmup)
     check_count("draws", draws)
     check_count("seed", seed, minimum=0)
+
+
+@jax.jit
+def _log_likelihood_at_start(target: AbstractTarget) -> Float[Array, ""]:
+    return target.log_likelihood(target.init(jax.random.key(0)))
 
 
 def _x64() -> bool:

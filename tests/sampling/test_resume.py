@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -31,8 +32,8 @@ class Stop(Exception):
     """Raised by a test in the middle of a run."""
 
 
-def assert_same_draws(run, reference):
-    for group in GROUPS:
+def assert_same_draws(run, reference, groups=GROUPS):
+    for group in groups:
         assert run[group].dataset.load().equals(reference[group].dataset), group
 
 
@@ -276,6 +277,39 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
 def test_resuming_where_there_is_no_run_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no run in .*it has no run\.json"):
         bnn.resume(tmp_path)
+
+
+def with_function(folder: Path, scale: float, draws: int = 30, stop_at: int | None = None):
+    """A run of a network with a function of one's own, made anew as another process would."""
+    elementwise = bnn.Custom(lambda key, shape: (), lambda params, x: jnp.sin(scale * x))
+    network = bnn.Network((bnn.Dense(4), elementwise, bnn.Dense(1)))
+    x = np.linspace(-1.3, 1.1, 5)[:, None]
+    posterior = bnn.Posterior(network, x, np.cos(x), bnn.Gaussian(0.3))
+
+    def stop(progress):
+        if progress.phase == "sampling" and progress.done == stop_at:
+            raise Stop
+
+    return bnn.sample(
+        posterior, bnn.HMC(2), chains=1, warmup=20, draws=draws, out=folder,
+        checkpoint_every=1, on_progress=stop,
+    )  # fmt: skip
+
+
+def test_a_run_with_a_function_of_ones_own_goes_on_by_the_same_call(tmp_path):
+    with pytest.raises(Stop):
+        with_function(tmp_path / "stopped", 1.4, stop_at=25)
+    assert_same_draws(
+        with_function(tmp_path / "stopped", 1.4),
+        with_function(tmp_path / "unbroken", 1.4),
+        ("posterior", "sample_stats"),
+    )
+
+
+def test_another_function_of_the_same_name_is_refused(tmp_path):
+    with_function(tmp_path / "run", 1.4)
+    with pytest.raises(ValueError, match="other settings .log_likelihood"):
+        with_function(tmp_path / "run", 1.5)
 
 
 @pytest.mark.parametrize(
