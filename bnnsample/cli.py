@@ -3,32 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import math
 import re
 import sys
-import threading
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import bnnsample as bnn
 from bnnsample.checks import BadInput, bad_input
+from bnnsample.reports.settings import WidthsSettings
 from bnnsample.sampling.folder import read_record
+from bnnsample.sampling.progress import Progress
 from bnnsample.sampling.steadiness import NoUsableStepSize
-
-if TYPE_CHECKING:
-    from bnnsample.reports.table import Column
-    from bnnsample.sampling.run import Progress as RunProgress
-
-HEARTBEAT_SECONDS = 8.0
-"""Between two lines of progress where the output is no terminal."""
+from bnnsample.terminal import Display, warnings_in_one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -75,19 +64,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_widths(add: Callable[..., object]) -> None:
-    add("--data", default="digits", help="digits or diabetes, bundled with scikit-learn")
-    add("--widths", type=int, nargs="+", default=[64, 256, 1024], help="hidden units")
-    add("--target", nargs="+", default=["standard", "repriorised", "marginal"],
+    default = WidthsSettings()
+    add("--data", default=default.data, help="digits or diabetes, bundled with scikit-learn")
+    add("--widths", type=int, nargs="+", default=list(default.widths), help="hidden units")
+    add("--target", nargs="+", default=list(default.targets),
         help="standard: the weights as they are; repriorised: weights and mapped readout; "
         "marginal: hidden weights alone, the readout drawn exactly")  # fmt: skip
-    add("--train", type=int, default=64, help="training points")
-    add("--test", type=int, default=20, help="test points to predict at")
-    add("--noise-std", type=float, default=0.1, help="known standard deviation of the targets")
-    add("--activation", default="gelu", help="relu, erf, gelu, tanh or identity")
-    add("--chains", type=int, default=4, help="independent chains per run")
-    add("--warmup", type=int, default=100, help="transitions that tune the step size")
-    add("--draws", type=int, default=300, help="draws kept per chain")
-    add("--seed", type=int, default=0, help="fixes data order, starts and draws")
+    add("--train", type=int, default=default.train, help="training points")
+    add("--test", type=int, default=default.test, help="test points to predict at")
+    add("--noise-std", type=float, default=default.noise_std,
+        help="known standard deviation of the targets")  # fmt: skip
+    add("--activation", default=default.activation, help="relu, erf, gelu, tanh or identity")
+    add("--chains", type=int, default=default.chains, help="independent chains per run")
+    add("--warmup", type=int, default=default.warmup, help="transitions that tune the step size")
+    add("--draws", type=int, default=default.draws, help="draws kept per chain")
+    add("--seed", type=int, default=default.seed, help="fixes data order, starts and draws")
     add("--out", type=Path, required=True, default=argparse.SUPPRESS,
         help="folder to write; its settings must match")  # fmt: skip
 
@@ -97,7 +88,6 @@ def _run_widths(options: argparse.Namespace, console: Console) -> int:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    from bnnsample.reports.settings import WidthsSettings
     from bnnsample.reports.table import COLUMNS, cells
     from bnnsample.reports.widths import compare_widths
 
@@ -107,7 +97,7 @@ def _run_widths(options: argparse.Namespace, console: Console) -> int:
         targets=tuple(options.target),
         **{name: getattr(options, name) for name in same},
     )
-    with _Display(console, COLUMNS) as display:
+    with Display(console, COLUMNS) as display:
         result = compare_widths(
             settings,
             options.out,
@@ -129,9 +119,9 @@ def _run_resume(options: argparse.Namespace, console: Console) -> int:
 
     jax.config.update("jax_enable_x64", bool(read_record(options.folder).get("x64")))
     phases: list[str] = []
-    with _warnings_in_one_line(), _Display(console, ()) as display:
+    with warnings_in_one_line(), Display(console, ()) as display:
 
-        def on_progress(progress: RunProgress) -> None:
+        def on_progress(progress: Progress) -> None:
             phases.append(progress.phase)
             display.progress(str(options.folder), progress)
 
@@ -161,96 +151,6 @@ def _extra_draws(text: str | None) -> int:
             probably="the total that is wanted; give what is missing",
         )
     return int(text)
-
-
-@contextlib.contextmanager
-def _warnings_in_one_line() -> Iterator[None]:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-    def show(message: Warning | str, *_: object) -> None:
-        console.print("warning: " + " ".join(str(message).split()), markup=False)
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", RuntimeWarning)
-        warnings.showwarning = show  # pyright: ignore[reportAttributeAccessIssue]
-        yield
-
-
-class _Display:
-    """The table as it grows, with a bar on a terminal and a line now and then elsewhere."""
-
-    def __init__(self, console: Console, columns: Sequence[Column]) -> None:
-        self._console = console
-        self._columns = columns
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed}/{task.total} draws"),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=console,
-            transient=True,
-            disable=not console.is_terminal,
-        )
-        self._task = None
-        self._last_line = time.monotonic()
-        self._status = "preparing"
-        self._over = threading.Event()
-        self._has_heading = False
-
-    def __enter__(self) -> _Display:
-        self._bar.start()
-        if not self._console.is_terminal:
-            threading.Thread(target=self._beat, daemon=True).start()
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._over.set()
-        self._bar.stop()
-
-    def progress(self, label: str, progress: RunProgress) -> None:
-        note = "" if progress.phase == "compiling" else _note(progress)
-        self._status = f"{label}: {progress.phase}"
-        if self._task is None:
-            self._task = self._bar.add_task(self._status, total=progress.total, note=note)
-        done, total = progress.done, progress.total
-        self._bar.update(
-            self._task, description=self._status, completed=done, total=total, note=note
-        )
-        if progress.phase != "compiling":
-            self._status += f" {progress.done}/{progress.total} {note}"
-
-    def _beat(self) -> None:
-        """Say where the job is when nothing was said for a while, compilation included."""
-        while not self._over.wait(1.0):
-            if time.monotonic() - self._last_line > HEARTBEAT_SECONDS:
-                self._say(f"  {self._status}")
-
-    def row(self, row: Sequence[str]) -> None:
-        if not self._has_heading:
-            self._aligned([column.heading for column in self._columns])
-            self._has_heading = True
-        self._aligned(row)
-
-    def _aligned(self, row: Sequence[str]) -> None:
-        pairs = zip(row, self._columns, strict=True)
-        self._say("  ".join(cell.rjust(column.size) for cell, column in pairs))
-
-    def _say(self, text: str) -> None:
-        self._console.print(text, markup=False)
-        self._last_line = time.monotonic()
-
-
-def _note(progress: RunProgress) -> str:
-    """Acceptance of each chain, divergences and the running ESS where there are any, time left."""
-    parts = ["acceptance " + " ".join(f"{rate:.2f}" for rate in progress.acceptance)]
-    if progress.divergences.any():
-        parts.append(f"{progress.divergences.sum()} divergences")
-    if math.isfinite(progress.ess):
-        parts.append(f"ESS {progress.ess:.0f}")
-    if math.isfinite(progress.seconds_left):
-        parts.append(f"{progress.seconds_left:.0f} s left")
-    return ", ".join(parts)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-FILES = sorted(str(p.relative_to(EXPERIMENTS)) for p in EXPERIMENTS.rglob("*.py"))
+FILES = [
+    pytest.param(
+        str(path.relative_to(EXPERIMENTS)),
+        marks=pytest.mark.slow if path.parent.name == "benchmarks" else (),
+    )
+    for path in sorted(EXPERIMENTS.rglob("*.py"))
+    if path.name != "cifar10_nngp.py"  # run by tests of its own
+]
 
 
 @pytest.fixture

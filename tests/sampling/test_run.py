@@ -119,7 +119,7 @@ def test_a_chain_does_not_depend_on_how_many_there_are(posterior, x_test):
 EVERY_PAIR = [
     pytest.param(
         target, sampler, id=f"{target} {sampler}",
-        marks=() if target == "marginal" or sampler == "HMC rotation" else pytest.mark.slow,
+        marks=() if target == "marginal" else pytest.mark.slow,
     )
     for target in sorted(TARGETS)
     for sampler in SAMPLERS

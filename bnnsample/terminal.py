@@ -1,0 +1,113 @@
+"""What a terminal shows of runs: a growing table, a bar, warnings in one line."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+if TYPE_CHECKING:
+    from bnnsample.reports.table import Column
+    from bnnsample.sampling.progress import Progress
+
+HEARTBEAT_SECONDS = 8.0
+"""Between two lines of progress where the output is no terminal."""
+
+
+class Display:
+    """The table as it grows, with a bar on a terminal and a line now and then elsewhere."""
+
+    def __init__(self, console: Console, columns: Sequence[Column]) -> None:
+        self._console = console
+        self._columns = columns
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} draws"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = None
+        self._last_line = time.monotonic()
+        self._status = "preparing"
+        self._over = threading.Event()
+        self._has_heading = False
+
+    def __enter__(self) -> Display:
+        self._bar.start()
+        if not self._console.is_terminal:
+            threading.Thread(target=self._beat, daemon=True).start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._over.set()
+        self._bar.stop()
+
+    def progress(self, label: str, progress: Progress) -> None:
+        note = "" if progress.phase == "compiling" else _note(progress)
+        self._status = f"{label}: {progress.phase}"
+        if self._task is None:
+            self._task = self._bar.add_task(self._status, total=progress.total, note=note)
+        done, total = progress.done, progress.total
+        self._bar.update(
+            self._task, description=self._status, completed=done, total=total, note=note
+        )
+        if progress.phase != "compiling":
+            self._status += f" {progress.done}/{progress.total} {note}"
+
+    def _beat(self) -> None:
+        """Say where the job is when nothing was said for a while, compilation included."""
+        while not self._over.wait(1.0):
+            if time.monotonic() - self._last_line > HEARTBEAT_SECONDS:
+                self._say(f"  {self._status}")
+
+    def row(self, row: Sequence[str]) -> None:
+        if not self._has_heading:
+            self._aligned([column.heading for column in self._columns])
+            self._has_heading = True
+        self._aligned(row)
+
+    def _aligned(self, row: Sequence[str]) -> None:
+        pairs = zip(row, self._columns, strict=True)
+        self._say("  ".join(cell.rjust(column.size) for cell, column in pairs))
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False)
+        self._last_line = time.monotonic()
+
+
+def _note(progress: Progress) -> str:
+    """Acceptance of each chain, divergences and the running ESS where there are any, time left."""
+    parts = ["acceptance " + " ".join(f"{rate:.2f}" for rate in progress.acceptance)]
+    if progress.divergences.any():
+        parts.append(f"{progress.divergences.sum()} divergences")
+    if math.isfinite(progress.ess):
+        parts.append(f"ESS {progress.ess:.0f}")
+    if math.isfinite(progress.seconds_left):
+        parts.append(f"{progress.seconds_left:.0f} s left")
+    return ", ".join(parts)
+
+
+@contextlib.contextmanager
+def warnings_in_one_line() -> Iterator[None]:
+    """Warnings of the block go to standard error, each as one line."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+    def show(message: Warning | str, *_: object) -> None:
+        console.print("warning: " + " ".join(str(message).split()), markup=False)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", RuntimeWarning)
+        warnings.showwarning = show  # pyright: ignore[reportAttributeAccessIssue]
+        yield
