@@ -69,7 +69,7 @@ def compare_widths(
             SAMPLERS[name],
             chains=settings.chains,
             warmup=settings.warmup,
-            draws=settings.draws,
+            draws=settings.draws_of(name),
             seed=settings.seed,
             x_test=x_test,
             keep=("projections", "predictions"),
@@ -165,8 +165,10 @@ def _page(
         {
             "data": f"{settings.data}, {settings.train} training and {settings.test} test points",
             "network": f"one hidden layer, {settings.activation}; noise std {settings.noise_std}",
-            "chains": f"{settings.chains}, of {settings.warmup} warm-up and {settings.draws} "
-            "kept draws each",
+            "chains": f"{settings.chains}, of at most {settings.warmup} warm-up transitions each",
+            "kept draws of a chain": "; ".join(
+                f"{name}: {settings.draws_of(name)}" for name in settings.targets
+            ),
             "samplers": "; ".join(f"{name}: {SAMPLERS[name]}" for name in settings.targets),
             "precision": record.content["dtype"],
             "seed": settings.seed,

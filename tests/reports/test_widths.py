@@ -19,6 +19,7 @@ from xarray import DataTree
 import bnnsample as bnn
 from bnnsample.cli import main
 from bnnsample.reports import widths as job
+from bnnsample.reports.settings import WidthsSettings
 
 SETTINGS = {
     "data": "diabetes",
@@ -162,6 +163,12 @@ def test_the_draws_load_and_are_the_settings(
     assert f.shape == (3, 10, 5, 1)
     assert np.isfinite(f.values).all()
     assert run.children["constant_data"].dataset["x"].shape == (12, 10)
+
+
+def test_the_standard_target_is_given_fewer_draws() -> None:
+    draws = [WidthsSettings(draws=count).draws_of("standard") for count in (30, 90, 600)]
+    assert draws == [30, 50, 200]
+    assert WidthsSettings(draws=600).draws_of("marginal") == 600
 
 
 def test_the_output_has_the_table_the_verdict_and_the_page(finished: tuple[Path, str]) -> None:
