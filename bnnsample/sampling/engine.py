@@ -28,8 +28,8 @@ from bnnsample.sampling.projections import Projections, random_projections
 from bnnsample.sampling.settings import Settings
 
 IN_TURN = 10_000
-"""Dimension from which chains on one CPU advance in turn: at 25 000, of digits, a gradient of four
-chains takes a fifth less, at 100 000 two fifths."""
+"""Dimension from which chains on one CPU advance in turn: NUTS then takes a half to a third of the
+time per gradient, HMC about as long (experiments/README.md)."""
 
 
 class State(NamedTuple):
