@@ -77,12 +77,8 @@ def _add_widths(add: Callable[..., object]) -> None:
     add("--activation", default=default.activation, help="relu, erf, gelu, tanh or identity")
     add("--chains", type=int, default=default.chains, help="independent chains per run")
     add("--warmup", type=int, default=default.warmup, help="transitions that tune the step size")
-    add(
-        "--draws",
-        type=int,
-        default=default.draws,
-        help="draws kept per chain, of the standard target a third as many",
-    )
+    add("--draws", type=int, default=default.draws,
+        help="draws kept per chain, of the standard target a third as many")  # fmt: skip
     add("--seed", type=int, default=default.seed, help="fixes data order, starts and draws")
     add("--out", type=Path, required=True, default=argparse.SUPPRESS,
         help="folder to write; its settings must match")  # fmt: skip

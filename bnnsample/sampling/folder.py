@@ -79,7 +79,7 @@ def differences(earlier: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 
 def _same(name: str, earlier: Any, wanted: Any) -> bool:
-    if name == LOG_LIKELIHOOD and isinstance(earlier, float):
+    if name == LOG_LIKELIHOOD and None not in (earlier, wanted):
         return bool(np.isclose(earlier, wanted, rtol=ROUNDING, atol=0, equal_nan=True))
     return bool(earlier == wanted)
 

@@ -136,7 +136,7 @@ def resume(
     if extra_draws:
         settings = with_draws(settings, settings.draws + int(extra_draws))
         if writes_to(folder):
-            write_record(folder, settings.record())
+            write_record(folder, settings.record)
     with first_process_first("open store"):
         store = DrawStore(folder)
     return _run(settings, store, folder, on_progress, mesh, checkpoint_every)
@@ -147,7 +147,7 @@ def _begin(settings: Settings, folder: Path | None) -> DrawStore:
 
     A folder gets its settings last: without them it holds no run, and one may begin in it again.
     """
-    if folder is not None and create_or_check(folder, settings.record()):
+    if folder is not None and create_or_check(folder, settings.record):
         return DrawStore(folder)
     data = constant_data(settings)
     with guarded(folder):
@@ -155,7 +155,7 @@ def _begin(settings: Settings, folder: Path | None) -> DrawStore:
         for group, arrays in data.items():
             store.put(group, arrays)
     if folder is not None:
-        write_record(folder, settings.record())
+        write_record(folder, settings.record)
     return store
 
 

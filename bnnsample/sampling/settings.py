@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -42,18 +43,16 @@ class Settings:
     x_test: Float[Array, "m ..."] | None
     segment: int
 
+    @functools.cached_property
     def record(self) -> dict[str, Any]:
-        """The settings as JSON; data by their digest, as they are stored with the draws.
-
-        Functions of one's own have a name at most, so a value of the likelihood stands for them.
-        """
+        """The settings as JSON; data by their digest, as they are stored with the draws."""
         posterior = self.target.posterior
         data = (posterior.x, posterior.y, self.x_test)
         return {
             "target": self.target.name,
             "ridge": getattr(self.target, "ridge", None),
             "network": re.sub(" at 0x[0-9a-f]+", "", repr(posterior.network)),
-            LOG_LIKELIHOOD: float(_log_likelihood_at_start(self.target)),
+            LOG_LIKELIHOOD: _fingerprint(self.target),
             "likelihood": repr(posterior.likelihood),
             "sampler": repr(self.sampler),
             "dtype": str(posterior.x.dtype),
@@ -109,7 +108,7 @@ def settings_from(record: dict[str, Any], stored: DataTree) -> Settings:
     settings = Settings(
         target=target, sampler=sampler, keep=tuple(record["keep"]), x_test=x_test, **numbers
     )
-    if differences(record, settings.record()):
+    if differences(record, settings.record):
         raise bad_input(
             "run folder",
             got="data or settings that are not those it was begun with",
@@ -147,6 +146,18 @@ def check_arguments(
     check_count("warmup", warmup)
     check_count("draws", draws)
     check_count("seed", seed, minimum=0)
+
+
+def _fingerprint(target: AbstractTarget) -> float | None:
+    """A value of the likelihood, where the network has functions, of which text is a name at most.
+
+    None where text says it all: the likelihood may be too large for the one device it is on here.
+    """
+    try:
+        rebuild(repr(target.posterior.network))
+    except NotRebuildable:
+        return float(_log_likelihood_at_start(target))
+    return None
 
 
 @jax.jit
