@@ -93,7 +93,7 @@ def measure(width: int, target: str, sampler: AbstractSampler, gradients: int) -
         "sampler": repr(sampler),
         "draws": draws,
         "steps": float(stats["n_steps"].mean()),
-        "step_size": float(stats["step_size"][:, -1].mean()),
+        "step_size": float(stats["step_size"][:, -1].mean()) if sampler.tunes_step_size else None,
         "acceptance": float(stats["acceptance_rate"].mean()),
         "rhat": found["predictions"].rhat_max,
         **{

@@ -75,8 +75,8 @@ def _judge(name: str, figures: Convergence, rhat: float, needed: float) -> Findi
     advice = (
         f"Draw about {math.ceil(max(short, 2))} times as many"
         if figures.rhat_max < NEARLY and short < 20
-        else "The chains have not met: use a wider network, the marginal target, longer "
-        "trajectories or a longer warm-up"
+        else "The chains have not met: draw many times as many; where that does not help, use the "
+        "marginal target, a wider network or a longer warm-up"
     )
     return Finding(
         name=name,

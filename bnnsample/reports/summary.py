@@ -13,7 +13,11 @@ from bnnsample.diagnostics.verdict import Diagnosis, diagnose
 
 @dataclass(frozen=True)
 class Summary:
-    """A run's figures. ``disagreement`` is with the reference run of the same width, if any."""
+    """A run's figures.
+
+    ``disagreement`` is with the reference run of the same width, if any; ``step_size`` is None for
+    samplers that tune none.
+    """
 
     width: int
     target: str
@@ -22,7 +26,7 @@ class Summary:
     distance: Distance | None
     disagreement: float | None
     acceptance: float
-    step_size: float
+    step_size: float | None
     gradients_per_draw: float
     divergences: int
     compile_seconds: float
@@ -68,7 +72,7 @@ def summarise(run: DataTree, *, width: int, reference: DataTree | None = None) -
         distance=distance_to_nngp(run),
         disagreement=None if reference is None else disagreement(run, reference),
         acceptance=float(stats["acceptance_rate"].mean()),
-        step_size=float(stats["step_size"].mean()),
+        step_size=float(stats["step_size"].mean()) if "step_size" in stats else None,
         gradients_per_draw=float(stats["n_gradients"].mean()),
         divergences=int(stats["diverging"].sum()),
         compile_seconds=run.attrs["compile_seconds"],

@@ -111,7 +111,9 @@ def advance(
             )
 
         new = jax.lax.cond(segment.adapting, adapted, lambda: Chains(after, chain.adaptation))
-        stats = _stats(chain.sampler, new.sampler, info) | {"step_size": size.step_size}
+        stats = _stats(chain.sampler, new.sampler, info)
+        if sampler.tunes_step_size:
+            stats["step_size"] = size.step_size
         return new, Transitions(new.sampler.position, stats)
 
     def body(index: Array, carry: tuple[Chains, Transitions]) -> tuple[Chains, Transitions]:
@@ -139,13 +141,15 @@ def _stats(before: Any, after: Any, info: Info) -> dict[str, Array]:
     """ArviZ's ``sample_stats`` of one transition, by ArviZ's names.
 
     ``energy`` is the Hamiltonian at the start of the trajectory, which is what the energy
-    diagnostic (BFMI) needs.
+    diagnostic (BFMI) needs; samplers without momenta have none.
     """
     lp_before, lp = (state.logdensity + log_prior(state.position) for state in (before, after))
-    return {
+    stats = {
         "acceptance_rate": info.acceptance_rate,
         "diverging": info.is_divergent,
-        "energy": info.kinetic_energy - lp_before,
         "lp": lp,
         "n_steps": info.num_steps,
     }
+    if info.kinetic_energy is not None:
+        stats["energy"] = info.kinetic_energy - lp_before
+    return stats

@@ -56,6 +56,13 @@ def check_mesh(mesh: Mesh | None, chains: int, points: int, folder: Path | None)
                 probably="mesh=bnn.device_mesh(chains, data) was left out",
             )
         return
+    if not isinstance(mesh, Mesh):
+        raise bad_input(
+            "mesh",
+            got=repr(mesh),
+            expected="a mesh of devices",
+            probably="a count; bnn.device_mesh(chains, data) makes a mesh",
+        )
     used = len({device.process_index for device in mesh.devices.flat})
     if used < processes:
         raise bad_input(

@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jax
@@ -180,12 +179,9 @@ def test_a_folder_of_two_processes_is_resumed_by_them_and_then_by_one(tmp_path):
     assert job.deviation(extended, longer) < ROUNDING
 
 
-def fake_mesh(shape: tuple[int, int], axes: tuple[str, str] = ("chains", "data")) -> Any:
-    """As much of a mesh as its check looks at, of devices that this machine has not."""
-    devices = np.array([SimpleNamespace(process_index=0)] * (shape[0] * shape[1])).reshape(shape)
-    return SimpleNamespace(
-        axis_names=axes, shape=dict(zip(axes, shape, strict=True)), devices=devices
-    )
+def fake_mesh(shape: tuple[int, int], axes: tuple[str, str] = ("chains", "data")) -> Mesh:
+    """A mesh of one device several times over."""
+    return Mesh(np.array([jax.devices()[0]] * (shape[0] * shape[1])).reshape(shape), axes)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +203,7 @@ def test_meshes_of_devices_that_there_are_not_are_refused(counts, expected):
         (fake_mesh((3, 1)), "mesh: got 3 devices for 4 chains; expected a divisor"),
         (fake_mesh((1, 5)), "mesh: got 5 devices for 24 points; expected a divisor"),
         (fake_mesh((1, 1), ("data", "chains")), "mesh: got axes .*device_mesh"),
+        (3, "mesh: got 3; expected a mesh of devices; probably a count"),
     ],
 )
 def test_a_mesh_that_does_not_fit_is_refused(mesh, expected):

@@ -39,13 +39,14 @@ class Info(NamedTuple):
 
     ``tuning_signal`` is what dual averaging holds at the sampler's ``target_acceptance``: the
     acceptance rate where there is one. ``num_steps`` counts gradients, or likelihoods for samplers
-    that take no gradient. ``kinetic_energy`` is that of the momentum drawn, at the start.
+    that take no gradient. ``kinetic_energy`` is that of the momentum drawn, at the start; None for
+    samplers without one.
     """
 
     acceptance_rate: Float[Array, ""]
     tuning_signal: Float[Array, ""]
     is_divergent: Bool[Array, ""]
-    kinetic_energy: Float[Array, ""]
+    kinetic_energy: Float[Array, ""] | None
     num_steps: Int[Array, ""]
 
 

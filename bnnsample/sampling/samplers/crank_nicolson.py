@@ -97,7 +97,7 @@ class EllipticalSlice(AbstractSampler):
                 acceptance_rate=acceptance,
                 tuning_signal=acceptance,
                 is_divergent=jnp.zeros((), bool),
-                kinetic_energy=jnp.asarray(jnp.nan, dtype),
+                kinetic_energy=None,
                 num_steps=jnp.asarray(info.subiter),
             )
 

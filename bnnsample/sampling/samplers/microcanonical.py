@@ -59,7 +59,7 @@ class MicrocanonicalLangevin(AbstractSampler):
                 acceptance_rate=info.acceptance_rate,  # pyright: ignore[reportArgumentType]
                 tuning_signal=info.acceptance_rate,  # pyright: ignore[reportArgumentType]
                 is_divergent=info.is_divergent,  # pyright: ignore[reportArgumentType]
-                kinetic_energy=jnp.full_like(state.logdensity, jnp.nan),
+                kinetic_energy=None,
                 num_steps=jnp.asarray(GRADIENTS_PER_STEP * self.num_steps),
             )
 
@@ -113,7 +113,7 @@ class UnadjustedMicrocanonicalLangevin(AbstractSampler):
                 acceptance_rate=jnp.ones_like(unit),
                 tuning_signal=jnp.where(info.nonans, jnp.exp(-(error**2)), 0.0),  # pyright: ignore[reportArgumentType]
                 is_divergent=~jnp.asarray(info.nonans),
-                kinetic_energy=jnp.full_like(unit, jnp.nan),
+                kinetic_energy=None,
                 num_steps=jnp.asarray(GRADIENTS_PER_STEP),
             )
 
