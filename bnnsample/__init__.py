@@ -87,5 +87,6 @@ from bnnsample.diagnostics.verdict import diagnose as diagnose
 from bnnsample.diagnostics.verdict import Diagnosis as Diagnosis
 from bnnsample.diagnostics.vectorised import summarise as summarise
 from bnnsample.diagnostics.vectorised import Summary as Summary
+from bnnsample.diagnostics.vectorised import nested_rhat as nested_rhat
 from bnnsample.diagnostics.layers import per_layer as per_layer
 from bnnsample.diagnostics.layers import LayerSummary as LayerSummary

@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     resume.add_argument("folder", type=Path, metavar="DIR", help="the folder of the run")
     resume.add_argument("--draws", metavar="+N", help="make the run longer by N draws per chain")
-    resume.set_defaults(run=_run_resume, left="resume it, without --draws, to go on")
+    resume.set_defaults(run=_run_resume, left="resume it to go on")
     return parser
 
 
@@ -118,7 +118,8 @@ def _run_resume(options: argparse.Namespace, console: Console) -> int:
     console.print(f"bnnsample {metadata.version('bnnsample')}: starting", markup=False)
     import jax
 
-    jax.config.update("jax_enable_x64", bool(read_record(options.folder).get("x64")))
+    record = read_record(options.folder)
+    jax.config.update("jax_enable_x64", bool(record.get("x64")))
     phases: list[str] = []
     with warnings_in_one_line(), Display(console, ()) as display:
 
@@ -126,7 +127,12 @@ def _run_resume(options: argparse.Namespace, console: Console) -> int:
             phases.append(progress.phase)
             display.progress(str(options.folder), progress)
 
-        run = bnn.resume(options.folder, extra_draws=extra, on_progress=on_progress)
+        try:
+            run = bnn.resume(options.folder, extra_draws=extra, on_progress=on_progress)
+        except KeyboardInterrupt:
+            if read_record(options.folder)["draws"] != record["draws"]:
+                options.left = "resume it, without --draws, to go on"
+            raise
     done = "finished" if "sampling" in phases else "had been finished"
     console.print(
         f"{options.folder}: {done}, {run.attrs['draws']} draws in each of {run.attrs['chains']} "

@@ -39,7 +39,7 @@ class Display:
             disable=not console.is_terminal,
         )
         self._task = None
-        self._last_line = time.monotonic()
+        self._began = self._last_line = time.monotonic()
         self._status = "preparing"
         self._over = threading.Event()
         self._has_heading = False
@@ -70,7 +70,7 @@ class Display:
         """Say where the job is when nothing was said for a while, compilation included."""
         while not self._over.wait(1.0):
             if time.monotonic() - self._last_line > HEARTBEAT_SECONDS:
-                self._say(f"  {self._status}")
+                self._say(f"  {self._status} ({time.monotonic() - self._began:.0f} s)")
 
     def row(self, row: Sequence[str]) -> None:
         if not self._has_heading:

@@ -205,6 +205,32 @@ def test_resume_finishes_lengthens_and_judges_a_run(
     assert bnn.load_run(folder)["predictions"]["f"].dtype == np.float64
 
 
+@pytest.mark.parametrize(
+    ("phase", "advice"),
+    [("compiling", "it to go on"), ("sampling", "it, without --draws, to go on")],
+)
+def test_an_interruption_says_whether_draws_were_added(
+    phase: str,
+    advice: str,
+    stopped: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, resume = shutil.copytree(stopped, tmp_path / "run"), bnn.resume
+
+    def interrupted(*args: Any, **settings: Any) -> Any:
+        def interrupt(progress: bnn.Progress) -> None:
+            if progress.phase == phase:
+                raise KeyboardInterrupt
+
+        return resume(*args, **settings | {"on_progress": interrupt})
+
+    monkeypatch.setattr(bnn, "resume", interrupted)
+    assert main(["resume", str(folder), "--draws", "+3"]) == 130
+    assert capsys.readouterr().out.splitlines()[-1] == f"interrupted; resume {advice}"
+
+
 def test_help_of_resume_says_what_it_takes(capsys: pytest.CaptureFixture[str]) -> None:
     text = " ".join(help_text(capsys, "resume", "--help").split())
     assert "DIR the folder of the run" in text
@@ -238,7 +264,7 @@ def test_a_folder_without_a_run_is_refused(
     [
         (bnn.NoUsableStepSize("warm-up: got acceptance 0"), 2, "error: warm-up: got acceptance 0"),
         (bnn.CannotWrite("run: got 'No space left'"), 2, "error: run: got 'No space left'"),
-        (KeyboardInterrupt(), 130, "interrupted; resume it, without --draws, to go on"),
+        (KeyboardInterrupt(), 130, "interrupted; resume it to go on"),
     ],
 )
 def test_what_stops_a_resumed_run_is_one_line(

@@ -8,7 +8,7 @@ import numpy as np
 from xarray import DataArray, DataTree
 
 from bnnsample.checks import bad_input
-from bnnsample.diagnostics.vectorised import mcse_mean, summarise
+from bnnsample.diagnostics.vectorised import mcse_mean, moves, summarise
 
 QUANTITIES = {
     "hidden": ("posterior", "hidden_projection"),
@@ -44,17 +44,11 @@ class Convergence:
 def convergence(run: DataTree) -> dict[str, Convergence]:
     """``Convergence`` by name for each of ``QUANTITIES`` that the run kept.
 
-    A component that is constant or not finite has no ESS: its R-hat is NaN and the worst value of
-    its kind becomes NaN too, so that it cannot pass a threshold. Raises ``ValueError`` for a run
-    that is not finished.
+    A component that is constant or not finite has no ESS and no R-hat: NaN, and the worst value of
+    its kind becomes NaN too, so that it cannot pass a threshold. Raises ``ValueError`` for what is
+    not a run, or one that is not finished.
     """
-    if "sampling_seconds" not in run.attrs:
-        raise bad_input(
-            "run",
-            got="a run that is not finished",
-            expected="one that has made all of its draws",
-            probably="a run folder that `bnnsample resume FOLDER` would go on with",
-        )
+    check_finished(run)
     return {
         name: _convergence(run, run.children[group].dataset[variable])
         for name, (group, variable) in QUANTITIES.items()
@@ -62,14 +56,31 @@ def convergence(run: DataTree) -> dict[str, Convergence]:
     }
 
 
+def check_finished(run: object) -> None:
+    """Raise unless ``run`` is a whole run with all of its draws."""
+    if not isinstance(run, DataTree) or "sample_stats" not in run.children:
+        raise bad_input(
+            "run",
+            got=f"a {type(run).__name__} without the group sample_stats",
+            expected="the DataTree that sample() returned or load_run() read",
+            probably="one group of a run, or an array of draws",
+        )
+    if "sampling_seconds" not in run.attrs:
+        raise bad_input(
+            "run",
+            got="a run that is not finished",
+            expected="one that has made all of its draws",
+            probably="a run folder that `bnnsample resume FOLDER` would go on with",
+        )
+
+
 def _convergence(run: DataTree, draws: DataArray) -> Convergence:
     values = draws.transpose("chain", "draw", ...).values
     values = values.reshape(*values.shape[:2], -1)
     found = summarise(values)
-    # ranks hide infinities, so they alone would pass them
-    finite = np.isfinite(values).all(axis=(0, 1))
+    moving = moves(values)
     bulk, tail, rhats = (
-        np.where(finite, each, np.nan) for each in (found.ess_bulk, found.ess_tail, found.rhat)
+        np.where(moving, each, np.nan) for each in (found.ess_bulk, found.ess_tail, found.rhat)
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         relative_error = mcse_mean(values) / values.std(axis=(0, 1))

@@ -8,6 +8,8 @@ import numpy as np
 from arviz_stats.sampling_diagnostics import mcse
 from xarray import DataTree
 
+from bnnsample.diagnostics.convergence import check_finished
+
 
 @dataclass(frozen=True)
 class Distance:
@@ -40,11 +42,14 @@ class Distance:
 def distance_to_nngp(run: DataTree) -> Distance | None:
     """How far a run's predictions are from the infinite-width limit; None if it has none stored.
 
+    Raises ``ValueError`` for a run that is not finished.
+
     First and second moments about the NNGP mean are linear in the draws, so products of two
     chains' differences are unbiased for the square: a U-statistic over pairs of chains, free of
     the Monte-Carlo noise that a plug-in square would add. Its error is the jackknife's over
     chains, and NaN with fewer than three of them.
     """
+    check_finished(run)
     if (
         "predictions" not in run.children
         or "nngp_mean" not in run.children["constant_data"].data_vars

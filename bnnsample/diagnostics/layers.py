@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from xarray import DataArray, DataTree
 
-from bnnsample.diagnostics.vectorised import summarise
+from bnnsample.diagnostics.convergence import check_finished
+from bnnsample.diagnostics.vectorised import moves, summarise
 
 SLAB_BYTES = 2**28
 """Draws read at a time, as they are stored. A choice: four chains of 1000 draws of 16 000 weights;
@@ -50,8 +51,10 @@ class LayerSummary:
 def per_layer(run: DataTree) -> dict[str, LayerSummary]:
     """``LayerSummary`` of each array of parameters that the run kept, by its name.
 
-    From the draws in ``posterior`` if there are any, else from the group ``moments``.
+    From the draws in ``posterior`` if there are any, else from the group ``moments``. Raises
+    ``ValueError`` for a run that is not finished.
     """
+    check_finished(run)
     draws = _parameters(run, "posterior")
     if draws:
         return {name: _from_draws(array) for name, array in draws.items()}
@@ -91,11 +94,9 @@ def _from_draws(array: DataArray) -> LayerSummary:
     ratios, sizes = [], []
     for slab in _slabs(array):
         summary = summarise(slab)
-        with np.errstate(invalid="ignore"):
-            spread = slab.max(axis=(0, 1)).astype(float) - slab.min(axis=(0, 1))
-        moves = (spread > 0) & (spread < np.inf)  # ranks hide infinities
-        ratios.append(np.where(moves, summary.rhat, np.nan))
-        sizes.append(np.where(moves, summary.ess_bulk, np.nan))
+        moving = moves(slab)
+        ratios.append(np.where(moving, summary.rhat, np.nan))
+        sizes.append(np.where(moving, summary.ess_bulk, np.nan))
     return _summed_up(np.concatenate(ratios), np.concatenate(sizes))
 
 

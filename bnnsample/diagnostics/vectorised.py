@@ -23,6 +23,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from bnnsample.checks import bad_input
 from bnnsample.diagnostics.rank_statistics import (
@@ -102,6 +103,13 @@ def nested_rhat(draws: Any, superchains: Any) -> np.ndarray:
     array = _as_draws(draws)
     members = _members(superchains, *array.shape[:2])
     return _by_blocks(lambda block: [_nested_rhat(block[:, members])], array, min_draws=1)[0, ...]
+
+
+def moves(draws: Float[np.ndarray, "chains draws ..."]) -> Bool[np.ndarray, ...]:
+    """Which components are finite and not constant. Ranks hide infinities and rank constants."""
+    with np.errstate(invalid="ignore"):
+        spread = draws.max(axis=(0, 1)).astype(float) - draws.min(axis=(0, 1))
+    return (spread > 0) & (spread < np.inf)
 
 
 def _as_draws(draws: Any) -> np.ndarray:

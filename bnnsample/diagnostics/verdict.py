@@ -9,6 +9,7 @@ from xarray import DataTree
 
 from bnnsample.checks import bad_input
 from bnnsample.diagnostics.convergence import QUANTITIES, Convergence, convergence
+from bnnsample.diagnostics.vectorised import MIN_DRAWS
 from bnnsample.sampling.draws import stuck_chains
 
 RHAT_THRESHOLD = 1.01
@@ -62,12 +63,30 @@ def diagnose(
             probably="sample(..., keep=('parameters',)), or predictions without x_test",
         )
     needed = float(ess_per_chain) * run.attrs["chains"]
-    findings = [_judge(name, found[name], rhat, needed) for name in QUANTITIES if name in found]
+    remedies = _remedies(run)
+    findings = [
+        _judge(name, found[name], rhat, needed, remedies) for name in QUANTITIES if name in found
+    ]
     findings += [_divergences(run), _stuck(run), _exact(run)]
     return Diagnosis(all(finding.ok for finding in findings), tuple(findings), found)
 
 
-def _judge(name: str, figures: Convergence, rhat: float, needed: float) -> Finding:
+def _remedies(run: DataTree) -> str:
+    """What to do about chains that have not met."""
+    draws = run.children["sample_stats"].sizes
+    if draws["chain"] < 2:
+        return "R-hat compares chains: sample two or more"
+    if draws["draw"] < MIN_DRAWS:
+        return f"R-hat and ESS need {MIN_DRAWS} draws of a chain at least"
+    others = "a wider network or a longer warm-up"
+    if run.attrs.get("target") != "marginal":
+        others = "the marginal target, " + others
+    return (
+        f"The chains have not met: draw many times as many; where that does not help, use {others}"
+    )
+
+
+def _judge(name: str, figures: Convergence, rhat: float, needed: float, remedies: str) -> Finding:
     smallest = min(figures.ess_bulk_min, figures.ess_tail_min)
     # written so that NaN fails
     ok = figures.rhat_max <= rhat and smallest >= needed
@@ -75,8 +94,7 @@ def _judge(name: str, figures: Convergence, rhat: float, needed: float) -> Findi
     advice = (
         f"Draw about {math.ceil(max(short, 2))} times as many"
         if figures.rhat_max < NEARLY and short < 20
-        else "The chains have not met: draw many times as many; where that does not help, use the "
-        "marginal target, a wider network or a longer warm-up"
+        else remedies
     )
     return Finding(
         name=name,

@@ -136,7 +136,7 @@ def trace_figure(runs: Sequence[tuple[str, DataTree]]) -> Figure:
     """
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(9, 0.6 + 1.7 * len(runs)), layout="constrained")
-        axes = figure.subplots(len(runs), 2, squeeze=False, sharex=True)
+        axes = figure.subplots(len(runs), 2, squeeze=False)
         for row, (label, run) in zip(axes, runs, strict=True):
             shown = (
                 ("posterior", "hidden_projection", "hidden weights\n(one projection)"),
@@ -148,7 +148,8 @@ def trace_figure(runs: Sequence[tuple[str, DataTree]]) -> Figure:
                 for chain, line in enumerate(draws):
                     axis.plot(line, color=CHAIN_COLORS[chain % len(CHAIN_COLORS)], linewidth=0.8)
                 axis.set_ylabel(name)
-                axis.set_title(label, loc="left", fontsize=10)
+                axis.set_title(f"{label}: {draws.shape[1]} draws", loc="left", fontsize=10)
+                axis.set_xlim(0, draws.shape[1] - 1)
         for axis in axes[-1]:
             axis.set_xlabel("draw after warm-up (a colour per chain)")
         return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ def _distance(summary: Summary) -> str:
     if summary.distance is None:
         return "-"
     low, high = summary.distance.interval
+    if math.isnan(low):
+        return f"{summary.distance.value:.3f}"
     return f"{summary.distance.value:.3f} ({low:.3f}-{high:.3f})"
 
 

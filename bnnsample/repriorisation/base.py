@@ -15,6 +15,7 @@ import jax
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
+from bnnsample.checks import bad_input
 from bnnsample.models.network import Parameters
 from bnnsample.models.posterior import Posterior
 from bnnsample.models.priors import log_prior
@@ -92,6 +93,17 @@ class AbstractTarget(ABC):
     def dim(self) -> int:
         """Length of the position."""
         return jax.eval_shape(self.init, jax.random.key(0)).shape[0]
+
+
+def check_posterior(posterior: object) -> None:
+    """Raise unless ``posterior`` is one."""
+    if not isinstance(posterior, Posterior):
+        raise bad_input(
+            "posterior",
+            got=f"a {type(posterior).__name__}",
+            expected="a posterior: bnn.Posterior(network, x, y, likelihood)",
+            probably="a network, or a target of a posterior",
+        )
 
 
 def flatten(tree: Any) -> Position:

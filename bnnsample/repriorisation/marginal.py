@@ -21,6 +21,7 @@ from bnnsample.repriorisation.base import (
     Draw,
     Drawer,
     Position,
+    check_posterior,
     normal_vector,
     unflatten_hidden,
 )
@@ -99,4 +100,5 @@ def marginal(posterior: Posterior) -> Marginal:
     Where the first layer with parameters is ``Dense`` and there are fewer training points than
     input dimensions, the weights along the other directions are integrated out too.
     """
+    check_posterior(posterior)
     return Marginal(posterior, span_of(posterior))

@@ -16,6 +16,7 @@ from bnnsample.pytrees import as_pytree
 from bnnsample.repriorisation.base import (
     AbstractTarget,
     Position,
+    check_posterior,
     flatten,
     normal_vector,
     unflatten,
@@ -101,11 +102,13 @@ class Repriorised(AbstractTarget):
 
 def standard(posterior: Posterior) -> Standard:
     """The posterior of the network's parameters as they are."""
+    check_posterior(posterior)
     return Standard(posterior)
 
 
 def repriorised(posterior: Posterior, ridge: float | None = None) -> Repriorised:
     """The posterior after the map of the readout, exact unless another ``ridge`` is given."""
+    check_posterior(posterior)
     return Repriorised(posterior, ridge)
 
 

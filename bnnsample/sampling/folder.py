@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from bnnsample.checks import bad_input
 from bnnsample.files import PARTIAL, write_whole
+from bnnsample.sampling.mesh import writes_to
 from bnnsample.sampling.store import DRAWS
 
 SETTINGS = "run.json"
+LOCK = "lock"
 LOG_LIKELIHOOD = "log_likelihood_at_a_start"
 ROUNDING = 1e-3
 """Relative difference of that likelihood between devices, in float32."""
@@ -25,16 +28,17 @@ class CannotWrite(OSError):
     """A run folder can no longer be written to; what was written is whole."""
 
 
-def create_or_check(folder: Path, record: dict[str, Any]) -> bool:
-    """Make a folder for a run, or find that of the same run: whether it was there already.
+@contextlib.contextmanager
+def claimed(folder: Path | None) -> Iterator[None]:
+    """A run's folder, made if need be, for this process alone until the block or the process ends.
 
-    One that was killed before its settings were written is not there yet, whatever it left.
-    Raises ``ValueError`` for a folder of other settings or other files.
+    Raises ``ValueError`` for one that holds other files, or that another process has.
     """
-    if (folder / SETTINGS).exists():
-        _check_same(folder, read_record(folder), record)
-        return True
-    if folder.exists() and (not folder.is_dir() or any(map(_is_foreign, folder.iterdir()))):
+    if folder is None:
+        yield
+        return
+    is_run = (folder / SETTINGS).exists()
+    if folder.exists() and not is_run and (not folder.is_dir() or any(_foreign(folder))):
         raise bad_input(
             "out",
             got=f"{folder}, which holds something else",
@@ -43,7 +47,41 @@ def create_or_check(folder: Path, record: dict[str, Any]) -> bool:
         )
     with guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    return False
+    if not writes_to(folder):
+        yield
+        return
+    with guarded(folder):
+        lock = (folder / LOCK).open("a")
+    with lock:
+        _lock(lock, folder)
+        yield
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise bad_input(
+            "run folder",
+            got=f"{folder}, to which another process is writing",
+            expected="one process at a time",
+            probably="the same run still goes on elsewhere; load_run(folder) can read it meanwhile",
+        ) from error
+    except OSError:
+        pass  # a file system without locks
+
+
+def find_begun(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
+    """The record of the run that is ``wanted``, if the folder holds it with as many draws or fewer.
+
+    None where there is no run yet: one that was killed before its settings were written is none,
+    whatever it left. Raises ``ValueError`` for a run of other settings.
+    """
+    if not (folder / SETTINGS).exists():
+        return None
+    earlier = read_record(folder)
+    _check_same(folder, earlier, wanted)
+    return earlier
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -102,15 +140,17 @@ def guarded(folder: Path | None) -> Iterator[None]:
         ) from error
 
 
-def _is_foreign(path: Path) -> bool:
-    return path.name != DRAWS and not path.name.endswith(PARTIAL)
+def _foreign(folder: Path) -> Iterator[Path]:
+    """What another process than ``sample`` has written."""
+    ours = (DRAWS, LOCK, SETTINGS)
+    return (p for p in folder.iterdir() if p.name not in ours and not p.name.endswith(PARTIAL))
 
 
 def _check_same(folder: Path, earlier: dict[str, Any], wanted: dict[str, Any]) -> None:
     changed = differences(earlier, wanted)
     if changed == ["draws"] and wanted["draws"] > earlier["draws"]:
-        hint = "a longer run; bnn.resume(folder, extra_draws=...) adds draws to it"
-    elif changed == ["draws"]:
+        return
+    if changed == ["draws"]:
         hint = "a run that was made longer since; bnn.resume(folder) goes on with it"
     else:
         hint = "a new run; choose another folder or remove this one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -37,15 +38,13 @@ def what_to_keep(
     if keep is None:
         size = sum(leaf.size for leaf in jax.tree.leaves(shapes))
         return KEPT[:-1] if size > LARGE_NETWORK else KEPT
-    unknown = [name for name in keep if name not in KEPT]
-    if unknown or not keep:
+    named = not isinstance(keep, str) and isinstance(keep, Iterable)
+    if not named or not keep or not set(keep) <= set(KEPT):
         raise bad_input(
             "keep",
-            got=", ".join(map(repr, unknown)) or "nothing",
-            expected=f"some of {', '.join(map(repr, KEPT))}",
-            probably="a string instead of a tuple, or a typing error"
-            if unknown
-            else "None was meant, for the default",
+            got=repr(keep),
+            expected=f"a tuple of some of {', '.join(map(repr, KEPT))}",
+            probably="a typing error" if named else "one name without its tuple: ('predictions',)",
         )
     if "predictions" in keep and not predicts:
         raise bad_input(

@@ -13,7 +13,7 @@ import numpy as np
 
 from bnnsample.sampling.checkpoints import Checkpoints
 from bnnsample.sampling.engine import Engine, Observed, State
-from bnnsample.sampling.folder import guarded
+from bnnsample.sampling.folder import guarded, read_record, write_record
 from bnnsample.sampling.mesh import one_copy_a_process, to_host, writes_to
 from bnnsample.sampling.moments import as_variables
 from bnnsample.sampling.progress import Clock, Phase, Progress, RunningESS
@@ -55,8 +55,7 @@ class Loop:
         state, cursor = self._begin()
         state, _ = self.engine.warm_up(state, 0, 0)
         state, nothing = self.engine.draw(state, 0, 0)
-        if cursor.draws == 0:
-            self._make_room(nothing)
+        self._make_room(cursor, nothing)
         cursor.compile_seconds += clock.lap()
         state = self._warm_up(state, cursor, clock)
         state = self._draw(state, cursor, clock)
@@ -143,14 +142,21 @@ class Loop:
                 whole = one_copy_a_process(state, self.engine.mesh)
                 self.checkpoints.save(number, whole, asdict(cursor))
 
-    def _make_room(self, of_no_draws: Observed) -> None:
+    def _make_room(self, cursor: Cursor, of_no_draws: Observed) -> None:
+        """Room for all draws; of a run made longer, from here on the folder says so."""
         settings = self.engine.settings
+        if not writes_to(self.folder) or 0 < settings.draws == cursor.draws:
+            return
+        if self.folder is not None and read_record(self.folder)["draws"] != settings.draws:
+            write_record(self.folder, settings.record)
         shapes = jax.tree.map(
             lambda array: jax.ShapeDtypeStruct(array.shape[2:], array.dtype), _by_group(of_no_draws)
         )
         with guarded(self.folder):
-            if writes_to(self.folder):
+            if cursor.draws == 0:
                 self.store.create(shapes, settings.chains, settings.draws, settings.segment)
+            else:
+                self.store.lengthen(settings.draws)
 
     def _write(self, first: int, observed: Observed) -> None:
         with guarded(self.folder):

@@ -18,7 +18,7 @@ from bnnsample.sampling.checkpoints import Checkpoints
 from bnnsample.sampling.choice import choose
 from bnnsample.sampling.draws import attributes, constant_data, warn_of_stuck_chains
 from bnnsample.sampling.engine import Engine
-from bnnsample.sampling.folder import create_or_check, guarded, read_record, write_record
+from bnnsample.sampling.folder import claimed, find_begun, guarded, read_record, write_record
 from bnnsample.sampling.functionals import what_to_keep
 from bnnsample.sampling.loop import Loop
 from bnnsample.sampling.mesh import (
@@ -35,6 +35,7 @@ from bnnsample.sampling.settings import (
     segment_length,
     settings_from,
     with_draws,
+    with_segment,
 )
 from bnnsample.sampling.store import DrawStore, load_run
 
@@ -66,7 +67,8 @@ def sample(
     Of a posterior without a target, or without a sampler, those are taken that were the fastest in
     measurements (``experiments/README.md``); the attributes of the run name them. Every chain tunes
     itself in at most ``warmup`` transitions, fewer where it has converged, and then makes ``draws``
-    draws. One ``seed`` fixes everything; a chain's draws do not depend on how many there are.
+    draws. One ``seed`` fixes everything. A chain's random numbers do not depend on how many chains
+    there are, nor do its draws but for rounding: one chain alone may round otherwise than several.
 
     ``keep`` names what is stored of a draw: ``"predictions"`` at ``x_test``, ``"projections"`` of
     the sampled weights on random directions, ``"layer_norms"`` (root mean squares of the arrays of
@@ -76,8 +78,9 @@ def sample(
 
     With ``out``, a folder, draws go to disk as they are made, so that memory does not grow with
     their number, and every ``checkpoint_every`` segments the state is saved: a run that was killed
-    goes on with ``resume`` or by the same call, bit for bit as if it had not been. ``mesh``, from
-    ``device_mesh``, spreads chains and data over devices.
+    goes on with ``resume`` or by the same call, bit for bit as if it had not been; the same call
+    with more ``draws`` makes it longer. ``mesh``, from ``device_mesh``, spreads chains and data
+    over devices.
 
     Groups: ``posterior`` (chain, draw, ...), ``sample_stats``, ``predictions`` (``f`` the network's
     output, ``y`` with noise, and for the marginal target ``f_mean``, ``f_std`` given the hidden
@@ -89,7 +92,16 @@ def sample(
     Raises ``ValueError`` before anything is compiled if an argument is bad, ``NoUsableStepSize``
     if warm-up finds none, ``CannotWrite`` if the folder cannot be written to.
     """
-    check_arguments(target, sampler, chains=chains, warmup=warmup, draws=draws, seed=seed)
+    check_arguments(
+        target,
+        sampler,
+        chains=chains,
+        warmup=warmup,
+        draws=draws,
+        seed=seed,
+        on_progress=on_progress,
+        out=out,
+    )
     check_count("checkpoint_every", checkpoint_every)
     chains, warmup, draws, seed = map(int, (chains, warmup, draws, seed))
     target, sampler = choose(target, sampler)
@@ -108,9 +120,10 @@ def sample(
     )
     folder = None if out is None else Path(out)
     check_mesh(mesh, chains, len(posterior.x), folder)
-    with first_process_first("create folder"), threadpool_limits(LAPACK_THREADS, user_api="blas"):
-        store = _begin(settings, folder)
-    return _run(settings, store, folder, on_progress, mesh, checkpoint_every)
+    with claimed(folder), threadpool_limits(LAPACK_THREADS, user_api="blas"):
+        with first_process_first("create folder"):
+            settings, store = _begin(settings, folder)
+        return _run(settings, store, folder, on_progress, mesh, checkpoint_every)
 
 
 def resume(
@@ -129,26 +142,24 @@ def resume(
     check_count("extra_draws", extra_draws, minimum=0)
     check_count("checkpoint_every", checkpoint_every)
     folder = Path(folder)
-    record = read_record(folder)
-    settings = settings_from(record, load_run(folder))
-    check_mesh(mesh, settings.chains, len(settings.target.posterior.x), folder)
-    wait_for_all("read folder")
-    if extra_draws:
+    read_record(folder)
+    with claimed(folder), threadpool_limits(LAPACK_THREADS, user_api="blas"):
+        settings = settings_from(read_record(folder), load_run(folder))
         settings = with_draws(settings, settings.draws + int(extra_draws))
-        if writes_to(folder):
-            write_record(folder, settings.record)
-    with first_process_first("open store"):
-        store = DrawStore(folder)
-    return _run(settings, store, folder, on_progress, mesh, checkpoint_every)
+        check_mesh(mesh, settings.chains, len(settings.target.posterior.x), folder)
+        with first_process_first("open store"):
+            store = DrawStore(folder)
+        return _run(settings, store, folder, on_progress, mesh, checkpoint_every)
 
 
-def _begin(settings: Settings, folder: Path | None) -> DrawStore:
-    """The store of a run that begins, or that of the same run begun earlier.
+def _begin(settings: Settings, folder: Path | None) -> tuple[Settings, DrawStore]:
+    """Settings and store of a run that begins, or of the same run begun earlier.
 
     A folder gets its settings last: without them it holds no run, and one may begin in it again.
     """
-    if folder is not None and create_or_check(folder, settings.record):
-        return DrawStore(folder)
+    begun = None if folder is None else find_begun(folder, settings.record)
+    if begun is not None:
+        return with_segment(settings, begun["segment"]), DrawStore(folder)
     data = constant_data(settings)
     with guarded(folder):
         store = DrawStore(folder, empty=True)
@@ -156,7 +167,7 @@ def _begin(settings: Settings, folder: Path | None) -> DrawStore:
             store.put(group, arrays)
     if folder is not None:
         write_record(folder, settings.record)
-    return store
+    return settings, store
 
 
 def _run(
@@ -168,20 +179,17 @@ def _run(
     checkpoint_every: int,
 ) -> DataTree:
     report = on_progress or (lambda progress: None)
-    with threadpool_limits(LAPACK_THREADS, user_api="blas"):
-        with guarded(folder):
-            if writes_to(folder):
-                store.lengthen(settings.draws)
-            checkpoints = None if folder is None else Checkpoints(folder)
-        engine = Engine.place(settings, mesh)
-        try:
-            cursor = Loop(engine, store, folder, checkpoints, checkpoint_every, report).run()
-        finally:
-            if checkpoints is not None:
-                checkpoints.close()
-        with guarded(folder):
-            if writes_to(folder):
-                store.put_attributes(attributes(settings, cursor))
+    with guarded(folder):
+        checkpoints = None if folder is None else Checkpoints(folder)
+    engine = Engine.place(settings, mesh)
+    try:
+        cursor = Loop(engine, store, folder, checkpoints, checkpoint_every, report).run()
+    finally:
+        if checkpoints is not None:
+            checkpoints.close()
+    with guarded(folder):
+        if writes_to(folder):
+            store.put_attributes(attributes(settings, cursor))
     wait_for_all("run written")
     run = store.tree()
     warn_of_stuck_chains(run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -123,8 +124,21 @@ def with_draws(settings: Settings, draws: int) -> Settings:
     return dataclasses.replace(settings, draws=draws)
 
 
+def with_segment(settings: Settings, segment: int) -> Settings:
+    """The same run in segments of another length, as those of its store are."""
+    return dataclasses.replace(settings, segment=segment)
+
+
 def check_arguments(
-    target: object, sampler: object, *, chains: int, warmup: int, draws: int, seed: int
+    target: object,
+    sampler: object,
+    *,
+    chains: int,
+    warmup: int,
+    draws: int,
+    seed: int,
+    on_progress: object,
+    out: object,
 ) -> None:
     """Refuse what cannot be run, before anything is compiled."""
     if not isinstance(target, AbstractTarget | Posterior):
@@ -141,6 +155,20 @@ def check_arguments(
             got=repr(sampler),
             expected="settings such as bnn.HMC() or bnn.NUTS()",
             probably="the class was passed without parentheses",
+        )
+    if on_progress is not None and not callable(on_progress):
+        raise bad_input(
+            "on_progress",
+            got=repr(on_progress),
+            expected="a function of a bnn.Progress",
+            probably="a flag; on_progress=print shows all there is",
+        )
+    if out is not None and not isinstance(out, str | os.PathLike):
+        raise bad_input(
+            "out",
+            got=repr(out),
+            expected="the path of a folder",
+            probably="an argument in the wrong place",
         )
     check_count("chains", chains)
     check_count("warmup", warmup)

@@ -65,11 +65,10 @@ def look(
     complete = (number > 0) & (seen == 0)
     spread = jnp.sqrt(jnp.maximum(squared - deviation**2, 0.0))
     level = first + deviation
-    steady = (
-        (jnp.abs(log_step_size - window.last_log_step_size) < STEADY_STEP_SIZE)
-        & _accepts_enough(sampler, mean_signal, log_step_size)
-        & (jnp.abs(level - window.last_log_likelihood) <= spread)
-    )
+    steady = jnp.abs(level - window.last_log_likelihood) <= spread
+    if sampler.tunes_step_size:
+        steady &= jnp.abs(log_step_size - window.last_log_step_size) < STEADY_STEP_SIZE
+        steady &= _accepts_enough(sampler, mean_signal, log_step_size)
     after = Window(
         mean_signal,
         first,

@@ -87,7 +87,8 @@ class DrawStore:
                 array[:, draws] = np.swapaxes(values, 0, 1)
 
     def lengthen(self, draws: int) -> None:
-        """Room for ``draws`` draws in all."""
+        """Room for ``draws`` draws in all, of a run that is not finished any more."""
+        self._root.attrs.clear()
         for _, member in self._root.members(max_depth=None):
             if isinstance(member, zarr.Array) and member.metadata.dimension_names[1:2] == ("draw",):  # pyright: ignore
                 member.resize((member.shape[0], draws, *member.shape[2:]))

@@ -126,6 +126,13 @@ def test_one_component_that_never_moves_fails(quantity: str, value: float) -> No
     assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, *OF_THE_SAMPLER]}
 
 
+def test_a_component_that_never_moves_has_no_effective_draws() -> None:
+    arrays = iid_draws(9)
+    arrays["f"][..., 1:, :] = 0.3
+    figures = convergence(make_run(arrays))["predictions"]
+    assert np.isnan([figures.ess_bulk, figures.ess_bulk_min, figures.ess_tail_min]).all()
+
+
 def test_chains_that_are_each_constant_at_different_values_fail() -> None:
     arrays = iid_draws(10)
     arrays["f"][:] = np.arange(CHAINS)[:, None, None, None]
@@ -143,6 +150,22 @@ def test_too_few_effective_draws_fail_and_the_advice_says_how_many_more() -> Non
     smallest = min(figures.ess_bulk_min, figures.ess_tail_min)
     assert hidden.advice == f"Draw about {int(np.ceil(needed / smallest))} times as many"
     assert str(strict).startswith("not converged\nFAIL hidden: R-hat")
+
+
+def remote(chains: int, draws: int = DRAWS, target: str = "marginal") -> str:
+    """What is advised of chains that are far from each other."""
+    arrays = iid_draws(4, chains=chains, draws=draws)
+    arrays["f"] += 9.0 * np.arange(chains)[:, None, None, None]
+    (advice,) = {f.advice for f in diagnose(make_run(arrays, target=target)).findings
+                 if f.name == "predictions"}  # fmt: skip
+    return advice
+
+
+def test_advice_leaves_out_what_the_run_has_or_cannot_have() -> None:
+    assert "use the marginal target, a wider network" in remote(4, target="standard")
+    assert "use a wider network or a longer warm-up" in remote(4)
+    assert remote(1) == "R-hat compares chains: sample two or more"
+    assert "4 draws of a chain at least" in remote(2, draws=3)
 
 
 def test_a_stricter_rhat_threshold_is_used() -> None:

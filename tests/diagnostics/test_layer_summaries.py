@@ -26,7 +26,7 @@ def run_of(draws: dict[str, np.ndarray]) -> xr.DataTree:
     """A run that kept ``draws`` and, beside them, what is no parameter."""
     first = draws["readout"]
     others = dict.fromkeys(("hidden_projection", "readout_projection", "layer_norm"), first[..., 0])
-    return xr.DataTree.from_dict({"posterior": _dataset({**draws, **others}, ("chain", "draw"))})
+    return _finished({"posterior": _dataset({**draws, **others}, ("chain", "draw"))}, draws)
 
 
 def moments_of(draws: dict[str, np.ndarray]) -> xr.DataTree:
@@ -34,10 +34,14 @@ def moments_of(draws: dict[str, np.ndarray]) -> xr.DataTree:
         name: np.stack((array.mean(axis=1), array.std(axis=1, ddof=1)))
         for name, array in {**draws, "f": draws["readout"]}.items()
     }
+    return _finished({"moments": _dataset(moments, ("moment", "chain"))}, draws)
+
+
+def _finished(groups: dict[str, xr.Dataset], draws: dict[str, np.ndarray]) -> xr.DataTree:
     statistics = xr.Dataset({"energy": (("chain", "draw"), draws["readout"][..., 0, 0])})
-    return xr.DataTree.from_dict(
-        {"moments": _dataset(moments, ("moment", "chain")), "sample_stats": statistics}
-    )
+    run = xr.DataTree.from_dict({**groups, "sample_stats": statistics})
+    run.attrs = {"sampling_seconds": 1.0}
+    return run
 
 
 def _dataset(arrays: dict[str, np.ndarray], leading: tuple[str, str]) -> xr.Dataset:
@@ -127,8 +131,8 @@ def test_one_chain_has_ess_but_no_rhat(rng: np.random.Generator) -> None:
     assert summary.ess > 50
 
 
-def test_a_run_without_parameters_has_no_layers() -> None:
-    assert per_layer(xr.DataTree()) == {}
+def test_a_run_without_parameters_has_no_layers(rng: np.random.Generator) -> None:
+    assert per_layer(_finished({}, draws_of(rng))) == {}
 
 
 def test_a_store_is_read_by_slabs(

@@ -94,6 +94,39 @@ def test_a_finished_run_can_be_made_longer(unbroken, tmp_path):
     assert np.isfinite(longest["sample_stats"]["lp"].values).all()
 
 
+def test_the_same_call_with_more_draws_makes_a_run_longer(unbroken, stopped):
+    main(str(stopped), DRAWS + 30, EVERY)
+    longer = bnn.load_run(stopped)
+    assert longer.attrs["draws"] == longer["predictions"].sizes["draw"] == DRAWS + 30
+    assert_same_draws(longer.isel(draw=slice(0, DRAWS)), unbroken[0], ("posterior", "sample_stats"))
+    assert np.isfinite(longer["sample_stats"]["lp"].values).all()
+
+
+def test_a_run_stopped_while_it_was_made_longer_is_unfinished_and_goes_on(unbroken, tmp_path):
+    folder = shutil.copytree(unbroken[1], tmp_path / "run")
+
+    def stop(progress):
+        if progress.phase == "sampling":
+            raise Stop
+
+    with pytest.raises(Stop):
+        bnn.resume(folder, extra_draws=60, on_progress=stop)
+    with pytest.raises(ValueError, match="not finished"):
+        bnn.diagnose(bnn.load_run(folder))
+    assert bnn.resume(folder).attrs["draws"] == DRAWS + 60
+
+
+def test_a_run_that_cannot_go_on_is_not_made_longer(stopped):
+    record = (stopped / "run.json").read_text()
+    for path in (stopped / checkpoints.CHECKPOINTS).rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(ValueError, match="no checkpoint can be read"):
+        bnn.resume(stopped, extra_draws=30)
+    assert (stopped / "run.json").read_text() == record
+    assert bnn.load_run(stopped)["predictions"].sizes["draw"] == DRAWS
+
+
 def test_a_finished_run_is_not_made_again(unbroken):
     seen = []
     finished = bnn.resume(unbroken[1], on_progress=seen.append)
@@ -166,11 +199,23 @@ def test_a_run_killed_before_it_has_settings_begins_again(
     assert_same_draws(bnn.load_run(folder), unbroken[0])
 
 
-@pytest.mark.parametrize("name", ["lengthen", "create"])
-def test_a_run_killed_before_its_first_draw_can_be_resumed(unbroken, tmp_path, monkeypatch, name):
+def test_a_run_killed_before_its_first_draw_can_be_resumed(unbroken, tmp_path, monkeypatch):
     folder = tmp_path / "run"
-    killed_at(name, store.DrawStore, monkeypatch, folder)
+    killed_at("create", store.DrawStore, monkeypatch, folder)
     assert_same_draws(bnn.resume(folder), unbroken[0])
+
+
+def test_a_run_killed_as_it_is_made_longer_can_be_resumed(unbroken, tmp_path, monkeypatch):
+    folder = shutil.copytree(unbroken[1], tmp_path / "run")
+
+    def stop(*args):
+        raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.DrawStore, "lengthen", stop)
+        with pytest.raises(Stop):
+            bnn.resume(folder, extra_draws=30)
+    assert bnn.resume(folder).attrs["draws"] == DRAWS + 30
 
 
 def test_resuming_never_writes_the_data_again(unbroken, stopped, monkeypatch):
@@ -231,6 +276,15 @@ def test_a_run_with_a_function_of_ones_own_goes_on_by_the_same_call(tmp_path):
     assert_same_draws(
         with_function(tmp_path / "stopped", 1.4),
         with_function(tmp_path / "unbroken", 1.4),
+        ("posterior", "sample_stats"),
+    )
+
+
+def test_a_run_with_a_function_of_ones_own_is_made_longer_by_the_same_call(tmp_path):
+    with_function(tmp_path / "short", 1.4, draws=10)
+    assert_same_draws(
+        with_function(tmp_path / "short", 1.4, draws=40),
+        with_function(tmp_path / "unbroken", 1.4, draws=40),
         ("posterior", "sample_stats"),
     )
 

@@ -9,7 +9,7 @@ import jax
 import pytest
 
 import bnnsample as bnn
-from bnnsample.sampling.folder import CannotWrite
+from bnnsample.sampling.folder import CannotWrite, claimed
 from tests.conftest import X64
 from tests.sampling.conftest import DRAWS, EVERY
 from tests.sampling.run_to_be_killed import main
@@ -27,14 +27,33 @@ def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path, monkeypatch):
 
 
 def test_a_folder_of_other_settings_is_refused(stopped):
-    expected = "out: got .*other settings .draws 700.*expected draws 701.*extra_draws"
+    record = json.loads((stopped / "run.json").read_text())
+    (stopped / "run.json").write_text(json.dumps(record | {"seed": 4, "draws": DRAWS - 1}))
+    expected = "out: got .*other settings .seed 4; draws 699.*expected seed 3; draws 700.*new run"
     with pytest.raises(ValueError, match=expected):
-        main(str(stopped), DRAWS + 1, EVERY)
+        main(str(stopped), DRAWS, EVERY)
 
 
-def test_an_unfinished_run_is_not_judged_but_refused(stopped):
+@pytest.mark.parametrize("draws", [DRAWS, DRAWS + 30])
+def test_a_folder_that_another_process_writes_to_is_refused(stopped, draws):
+    record = (stopped / "run.json").read_text()
+    with claimed(stopped), pytest.raises(ValueError, match="run folder: .*another process"):
+        main(str(stopped), draws, EVERY)
+    with claimed(stopped), pytest.raises(ValueError, match="run folder: .*another process"):
+        bnn.resume(stopped, extra_draws=30)
+    assert (stopped / "run.json").read_text() == record
+
+
+@pytest.mark.parametrize("judge", [bnn.diagnose, bnn.distance_to_nngp, bnn.per_layer])
+def test_an_unfinished_run_is_not_judged_but_refused(stopped, judge):
     with pytest.raises(ValueError, match="run: got a run that is not finished.*resume"):
-        bnn.diagnose(bnn.load_run(stopped))
+        judge(bnn.load_run(stopped))
+
+
+@pytest.mark.parametrize("of", [lambda run: None, lambda run: run["posterior"]])
+def test_what_is_not_a_run_is_not_judged_but_refused(stopped, of):
+    with pytest.raises(ValueError, match="run: got a .* without the group sample_stats"):
+        bnn.diagnose(of(bnn.load_run(stopped)))
 
 
 def test_a_run_of_another_precision_is_refused(stopped):

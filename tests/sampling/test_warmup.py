@@ -66,6 +66,15 @@ class NoGradient(Standard):
         return jnp.sum(jnp.sqrt(0.0 * position))
 
 
+@as_pytree("posterior")
+@dataclass(frozen=True)
+class High(Standard):
+    """A flat likelihood so high that one draw in ten of a slice is rounded to its own level."""
+
+    def log_likelihood(self, position):
+        return jnp.full((), 0.25 / float(jnp.finfo(position.dtype).eps), position.dtype)
+
+
 FLAT = independent(1.0)
 NARROW = independent([0.1, *[1.0] * (DIM - 1)])
 """One coordinate keeps steps short while all others need long trajectories."""
@@ -193,6 +202,16 @@ def test_a_start_without_a_likelihood_is_refused(sampler):
     """An elliptical slice would look for a higher one for ever."""
     with pytest.raises(ValueError, match="posterior: got no finite log likelihood at the start"):
         sample(independent(math.nan), sampler, warmup=10)
+
+
+def test_an_elliptical_slice_ends_where_rounding_hides_it():
+    run = sample(High(FLAT.posterior), bnn.EllipticalSlice(), warmup=10, draws=300)
+    np.testing.assert_array_equal(run["sample_stats"]["n_steps"].values, 1)
+    assert np.all(np.diff(run["posterior"]["readout_projection"].values, axis=1) != 0)
+
+
+def test_what_tunes_no_step_size_ends_warm_up_by_its_likelihood():
+    assert sample(FLAT, bnn.EllipticalSlice(), draws=5).attrs["warmup"] < WARMUP
 
 
 @pytest.mark.parametrize("sampler", [bnn.MALA(), bnn.HMC(3)], ids=str)

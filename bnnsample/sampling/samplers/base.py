@@ -7,6 +7,7 @@ the position; the N(0, I) part of a target is the samplers' own business.
 from __future__ import annotations
 
 import math
+import numbers
 from abc import ABC, abstractmethod
 from typing import ClassVar, NamedTuple
 
@@ -89,7 +90,7 @@ def kinetic_energy(momentum: Float[Array, " dim"]) -> Float[Array, ""]:
 
 def check_fraction(name: str, value: float) -> None:
     """Refuse what is not in (0, 1)."""
-    if not 0 < value < 1:
+    if not isinstance(value, numbers.Real) or not 0 < value < 1:
         raise bad_input(
             name, got=repr(value), expected="a probability in (0, 1)", probably="a percentage"
         )

@@ -90,8 +90,16 @@ class EllipticalSlice(AbstractSampler):
 
         def step(rng_key: Key[Array, ""], state: Any) -> tuple[Any, Info]:
             dim, dtype = state.position.shape[0], state.position.dtype
+            level = state.logdensity
+
+            def gain(position: Float[Array, " dim"]) -> Float[Array, ""]:
+                """Relative to the present: its own level may round the slice away, and it is 0."""
+                stays = jnp.all(position == state.position)
+                return jnp.where(stays, 0.0, log_likelihood(position) - level)
+
             kernel = elliptical_slice.build_kernel(jnp.ones(dim, dtype), jnp.zeros((), dtype))
-            after, info = kernel(rng_key, state, log_likelihood)
+            after, info = kernel(rng_key, state._replace(logdensity=jnp.zeros_like(level)), gain)
+            after = after._replace(logdensity=level + after.logdensity)
             acceptance = 1 / jnp.asarray(info.subiter, dtype)
             return after, Info(
                 acceptance_rate=acceptance,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -54,7 +55,7 @@ class HMC(AbstractSampler):
         if self.num_steps is not None:
             check_count("HMC num_steps", self.num_steps)
         _check(self)
-        if not 0 <= self.jitter < 1:
+        if not isinstance(self.jitter, numbers.Real) or not 0 <= self.jitter < 1:
             raise bad_input(
                 "HMC jitter",
                 got=repr(self.jitter),
