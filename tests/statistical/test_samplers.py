@@ -173,7 +173,7 @@ def test_a_broken_accept_step_is_caught(one_unit, by_quadrature, sampler):
 
 @pytest.mark.slow
 def test_the_unadjusted_sampler_is_biased_and_says_so(one_unit, by_quadrature):
-    sampler = bnn.UnadjustedMicrocanonicalLangevin(energy_error=0.05)
+    sampler = bnn.UnadjustedMicrocanonicalLangevin(energy_error=2.0)
     run = draw(bnn.marginal(one_unit), sampler, 1, x_test=X_TEST)
     assert not run.attrs["exact"]
     assert not bnn.diagnose(run).ok
