@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from jax.sharding import Mesh
@@ -34,8 +35,6 @@ from bnnsample.sampling.settings import (
     check_arguments,
     segment_length,
     settings_from,
-    with_draws,
-    with_segment,
 )
 from bnnsample.sampling.store import DrawStore, load_run
 
@@ -142,10 +141,10 @@ def resume(
     check_count("extra_draws", extra_draws, minimum=0)
     check_count("checkpoint_every", checkpoint_every)
     folder = Path(folder)
-    read_record(folder)
+    read_record(folder)  # a folder without a run is not made into one
     with claimed(folder), threadpool_limits(LAPACK_THREADS, user_api="blas"):
         settings = settings_from(read_record(folder), load_run(folder))
-        settings = with_draws(settings, settings.draws + int(extra_draws))
+        settings = replace(settings, draws=settings.draws + int(extra_draws))
         check_mesh(mesh, settings.chains, len(settings.target.posterior.x), folder)
         with first_process_first("open store"):
             store = DrawStore(folder)
@@ -159,7 +158,8 @@ def _begin(settings: Settings, folder: Path | None) -> tuple[Settings, DrawStore
     """
     begun = None if folder is None else find_begun(folder, settings.record)
     if begun is not None:
-        return with_segment(settings, begun["segment"]), DrawStore(folder)
+        # a run made longer keeps the chunks that its store has
+        return replace(settings, segment=begun["segment"]), DrawStore(folder)
     data = constant_data(settings)
     with guarded(folder):
         store = DrawStore(folder, empty=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import hashlib
 import os
@@ -117,16 +116,6 @@ def settings_from(record: dict[str, Any], stored: DataTree) -> Settings:
             probably="a file edited by hand, or a store copied in part",
         )
     return settings
-
-
-def with_draws(settings: Settings, draws: int) -> Settings:
-    """The same run with another number of draws."""
-    return dataclasses.replace(settings, draws=draws)
-
-
-def with_segment(settings: Settings, segment: int) -> Settings:
-    """The same run in segments of another length, as those of its store are."""
-    return dataclasses.replace(settings, segment=segment)
 
 
 def check_arguments(
