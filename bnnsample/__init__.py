@@ -33,7 +33,14 @@ from bnnsample.models.builders import fcn as fcn
 from bnnsample.models.builders import convnet as convnet
 from bnnsample.models.builders import resnet as resnet
 from bnnsample.models.builders import attention_classifier as attention_classifier
-from bnnsample.models.likelihoods import Gaussian as Gaussian
+from bnnsample.models.likelihoods.base import AbstractLikelihood as AbstractLikelihood
+from bnnsample.models.likelihoods.gaussian import Gaussian as Gaussian
+from bnnsample.models.likelihoods.gaussian import HeteroscedasticGaussian as HeteroscedasticGaussian
+from bnnsample.models.likelihoods.student_t import StudentT as StudentT
+from bnnsample.models.likelihoods.discrete import Bernoulli as Bernoulli
+from bnnsample.models.likelihoods.discrete import Categorical as Categorical
+from bnnsample.models.likelihoods.discrete import Poisson as Poisson
+from bnnsample.models.likelihoods.discrete import NegativeBinomial as NegativeBinomial
 from bnnsample.models.posterior import Posterior as Posterior
 
 from bnnsample.limits.kernels import nngp as nngp
@@ -55,7 +62,7 @@ from bnnsample.limits.hyperparameters import Fit as Fit
 from bnnsample.repriorisation.base import AbstractTarget as AbstractTarget
 from bnnsample.repriorisation.targets import standard as standard
 from bnnsample.repriorisation.targets import repriorised as repriorised
-from bnnsample.repriorisation.marginal import marginal as marginal
+from bnnsample.repriorisation.targets import marginal as marginal
 
 from bnnsample.sampling.samplers.hamiltonian import HMC as HMC
 from bnnsample.sampling.samplers.hamiltonian import NUTS as NUTS

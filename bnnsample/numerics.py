@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import jax.scipy.sparse.linalg
 from jaxtyping import Array, Float
 
 ATAN_NUMERATOR = (
@@ -161,3 +162,15 @@ def _symmetric_root_jvp(
     d_root = in_eigenbasis(vectors, safe_reciprocal(roots[:, None] + roots[None, :]), change)
     d_smallest = vectors[:, 0] @ change @ vectors[:, 0]
     return symmetric_root(matrix), (d_root, d_smallest)
+
+
+def positive_part(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """A symmetric ``matrix`` with 0 in place of its negative eigenvalues."""
+    values, vectors = eigh(matrix)
+    return (vectors * jnp.maximum(values, 0)[None, :]) @ vectors.T
+
+
+def conjugate_gradients(product: Callable[[Array], Array], rhs: Array) -> Array:
+    """The solution of ``product(x) = rhs`` for a positive definite product, to rounding."""
+    tolerance = float(jnp.finfo(rhs.dtype).eps) ** 0.75
+    return jax.scipy.sparse.linalg.cg(product, rhs, tol=tolerance)[0]

@@ -19,12 +19,12 @@ DIMENSIONS = {
     "hidden_projection": ["projection"],
     "readout_projection": ["projection"],
     "nngp_mean": ["test_point", "output"],
-    "nngp_std": ["test_point"],
+    "nngp_std": ["test_point", "output"],
 }
 PREDICTION_DIMENSIONS = {
     "f": ["test_point", "output"],
     "f_mean": ["test_point", "output"],
-    "f_std": ["test_point"],
+    "f_std": ["test_point", "output"],
 }
 
 

@@ -77,10 +77,10 @@ def _chain_differences(run: DataTree) -> np.ndarray:
         run.children[group].dataset for group in ("constant_data", "predictions")
     )
     mean = constant["nngp_mean"].values
-    std = constant["nngp_std"].values[:, None]
+    std = constant["nngp_std"].values
     if "f_mean" in predictions.data_vars:
         deviation = (predictions["f_mean"].values - mean) / std
-        conditional = predictions["f_std"].values[..., None] / std
+        conditional = predictions["f_std"].values / std
         second_moment = deviation**2 + conditional**2
     else:
         deviation = (predictions["f"].values - mean) / std

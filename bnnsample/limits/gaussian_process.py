@@ -56,7 +56,7 @@ class GaussianProcess:
         """Mean (m, o) and variance (m,) at each of many points, without their (m, m) covariance."""
         x_test = as_test_inputs(x_test, self.x)
         mean, whitened = self._mean_and_whitened(x_test)
-        variance = self._prior_variance(x_test) - jnp.sum(whitened**2, axis=0)
+        variance = prior_variances(self.kernel, x_test) - jnp.sum(whitened**2, axis=0)
         return mean, jnp.maximum(variance, 0.0)
 
     def sample(
@@ -88,12 +88,14 @@ class GaussianProcess:
     ) -> Float[Array, "n1 n2"]:
         return jnp.asarray(self.kernel(x1, x2), self.x.dtype)
 
-    def _prior_variance(self, x: Float[Array, "m ..."]) -> Float[Array, " m"]:
-        if "diagonal" in inspect.signature(self.kernel).parameters:
-            return jnp.asarray(self.kernel(x, diagonal=True), x.dtype)
-        starts = range(0, len(x), POINTS_PER_BLOCK)
-        blocks = [self._prior(x[start : start + POINTS_PER_BLOCK]) for start in starts]
-        return jnp.concatenate([jnp.diagonal(block) for block in blocks])
+
+def prior_variances(kernel: KernelFunction, x: Float[Array, "m ..."]) -> Float[Array, " m"]:
+    """The diagonal of ``kernel(x)`` without the rest, as far as the kernel lets it."""
+    if "diagonal" in inspect.signature(kernel).parameters:
+        return jnp.asarray(kernel(x, diagonal=True), x.dtype)
+    starts = range(0, len(x), POINTS_PER_BLOCK)
+    blocks = [kernel(x[start : start + POINTS_PER_BLOCK]) for start in starts]
+    return jnp.concatenate([jnp.diagonal(block) for block in blocks]).astype(x.dtype)
 
 
 def nngp_posterior(

@@ -9,12 +9,13 @@ from jaxtyping import Array
 from bnnsample.checks import bad_input, check_count
 from bnnsample.models.layers.activation import Activation
 from bnnsample.models.layers.attention import SelfAttention
-from bnnsample.models.layers.base import AbstractLayer, Std
+from bnnsample.models.layers.base import AbstractLayer
 from bnnsample.models.layers.conv import Conv
 from bnnsample.models.layers.dense import Dense
 from bnnsample.models.layers.pooling import Flatten, GlobalAvgPool
 from bnnsample.models.layers.residual import Residual, Scale
 from bnnsample.models.network import Network
+from bnnsample.models.scales import Std
 
 type ActivationFunction = str | Callable[[Array], Array]
 

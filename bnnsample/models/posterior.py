@@ -2,52 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from bnnsample.checks import as_finite_array, bad_input
 from bnnsample.models.kernel import Shape
-from bnnsample.models.likelihoods import Gaussian
+from bnnsample.models.likelihoods.base import AbstractLikelihood, one_column_per_output
 from bnnsample.models.network import Network, Parameters
 from bnnsample.models.priors import NORMALISER, log_prior
+from bnnsample.models.scales import hyperparameters, named, substitute
 from bnnsample.pytrees import as_pytree
+
+type Values = Mapping[str, Array | float]
+"""Values of hyperparameters by name."""
 
 
 @as_pytree("network", "x", "y", "likelihood")
 @dataclass(frozen=True, init=False, eq=False)
 class Posterior:
-    """The distribution of a network's parameters given ``x`` (n, ...) and ``y`` (n, o).
+    """The distribution of a network's parameters given ``x`` (n, ...) and ``y`` (n, columns).
 
-    A one-dimensional ``y`` is one output. Everything computes in the wider of the two floating
+    ``y`` is what the likelihood is of: a column for each output, one of labels for ``Categorical``;
+    a one-dimensional ``y`` is one column. Everything computes in the wider of the two floating
     types; enable ``jax_enable_x64`` for float64.
 
+    Scales of layers and likelihood that are NumPyro distributions are hyperparameters, which have
+    names: that of the argument (``noise_std``, ``w_std``, ``w_std_out`` of the readout), preceded
+    by the layer (``layer_0_w_std``) where several priors would share it.
+
     Raises ``ValueError`` for NaN or infinite data, lengths that differ, inputs that do not fit
-    the first layer and targets that do not fit the readout.
+    the first layer and targets that do not fit the likelihood and the readout.
     """
 
     network: Network
     x: Float[Array, "n ..."]
-    y: Float[Array, "n o"]
-    likelihood: Gaussian
+    y: Array
+    likelihood: AbstractLikelihood
 
-    def __init__(self, network: Network, x: ArrayLike, y: ArrayLike, likelihood: Gaussian) -> None:
-        for name, value, kind in (
-            ("network", network, Network),
-            ("likelihood", likelihood, Gaussian),
+    def __init__(
+        self, network: Network, x: ArrayLike, y: ArrayLike, likelihood: AbstractLikelihood
+    ) -> None:
+        for name, value, kind, example in (
+            ("network", network, Network, "a Network, such as fcn(1, 512, 10)"),
+            (
+                "likelihood",
+                likelihood,
+                AbstractLikelihood,
+                "a likelihood, such as Gaussian(noise_std=0.1)",
+            ),
         ):
             if not isinstance(value, kind):
                 raise bad_input(
                     f"Posterior {name}",
                     got=repr(value),
-                    expected=f"a {kind.__name__}, such as "
-                    + ("fcn(1, 512, 10)" if kind is Network else "Gaussian(noise_std=0.1)"),
+                    expected=example,
                     probably="its argument was passed without it, or two changed places",
                 )
-        x, y = as_training_data(network, x, y)
+        x, y = as_training_data(network, x, y, likelihood.as_targets)
+        network, likelihood = named((network, likelihood), _names_of(len(network.layers)))
         for name, value in (("network", network), ("x", x), ("y", y), ("likelihood", likelihood)):
             object.__setattr__(self, name, value)
 
@@ -63,18 +83,59 @@ class Posterior:
     def num_parameters(self) -> int:
         return sum(leaf.size for leaf in jax.tree.leaves(self.parameter_shapes))
 
-    def log_likelihood(self, params: Parameters) -> Float[Array, ""]:
-        """``log p(y | x, params)``, normalised."""
-        return self.likelihood.log_density(self.network.apply(params, self.x), self.y)
+    @property
+    def hyperpriors(self) -> dict[str, dist.Distribution]:
+        """The priors of the hyperparameters, by name."""
+        return hyperparameters((self.network, self.likelihood))
 
-    def log_density(self, params: Parameters) -> Float[Array, ""]:
-        """``log p(y, params | x)``, normalised."""
+    def given(self, values: Values) -> Posterior:
+        """The posterior given values of its hyperparameters."""
+        return substitute(self, values)
+
+    def log_likelihood(self, params: Parameters, values: Values | None = None) -> Float[Array, ""]:
+        """``log p(y | x, params)``, normalised, at ``values`` of the hyperparameters."""
+        known = self.given(values or {})
+        return known.likelihood.log_density(known.network.apply(params, self.x), self.y)
+
+    def log_density(self, params: Parameters, values: Values | None = None) -> Float[Array, ""]:
+        """``log p(y, params, values | x)``, normalised, at ``values`` of the hyperparameters."""
         size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        return self.log_likelihood(params) + log_prior(params) + size * NORMALISER
+        hyperprior = sum(
+            jnp.sum(prior.log_prob(values[name]))  # pyright: ignore[reportOptionalSubscript]
+            for name, prior in self.hyperpriors.items()
+        )
+        return (
+            self.log_likelihood(params, values) + log_prior(params) + size * NORMALISER + hyperprior
+        )
 
 
-def as_training_data(network: Network, x: object, y: object) -> tuple[Array, Array]:
-    """``x`` (n, ...) and ``y`` (n, o) as finite arrays of one type that fit ``network``."""
+def _names_of(layers: int) -> Callable[[tuple[Any, ...]], tuple[str, str]]:
+    """Short and long name of a hyperparameter by its place in ``(network, likelihood)``."""
+
+    def names(path: tuple[Any, ...]) -> tuple[str, str]:
+        field = path[-1].name
+        if path[0].idx == 1:
+            return field, field
+        layer = path[2].idx
+        place = "_".join(
+            str(step.idx) for step in path[2:-1] if isinstance(step, jax.tree_util.SequenceKey)
+        )
+        short = field + ("_out" if layer == layers - 1 else "")
+        return short, f"layer_{place}_{field}"
+
+    return names
+
+
+def as_training_data(
+    network: Network,
+    x: object,
+    y: object,
+    as_targets: Callable[[Array, int], Array] | None = None,
+) -> tuple[Array, Array]:
+    """``x`` (n, ...) and ``y`` (n, columns) as finite arrays of one type that fit ``network``.
+
+    ``as_targets`` checks ``y`` for a network of so many outputs; by default one column for each.
+    """
     x = as_finite_array("x", x)
     y = as_finite_array("y", y, min_ndim=1)
     y = y[:, None] if y.ndim == 1 else y
@@ -85,17 +146,14 @@ def as_training_data(network: Network, x: object, y: object) -> tuple[Array, Arr
             expected="as many rows in y as in x",
             probably="a transposed array, or y of another split",
         )
-    outputs = network.readout_layer.width
-    if y.ndim != 2 or y.shape[1] != outputs:
-        raise bad_input(
-            "y",
-            got=f"shape {y.shape}",
-            expected=f"(n, {outputs}), as the network has {outputs} outputs",
-            probably="class labels that need one-hot encoding, or a readout of another width",
-        )
     network.parameter_shapes(x.shape[1:])
+    outputs = network.readout_layer.width
     dtype = np.promote_types(x.dtype, y.dtype)
-    return x.astype(dtype), y.astype(dtype)
+    x, y = x.astype(dtype), y.astype(dtype)
+    if as_targets is None:
+        one_column_per_output(y, outputs)
+        return x, y
+    return x, as_targets(y, outputs)
 
 
 def as_test_inputs(x_test: object, x: Float[Array, "n ..."]) -> Float[Array, "m ..."]:

@@ -95,7 +95,7 @@ def prediction_figure(narrow: DataTree, wide: DataTree, labels: tuple[str, str])
         axis.errorbar(
             points,
             best[order],
-            1.96 * std[order],
+            1.96 * std[points, output][order],
             linestyle="none",
             marker="_",
             markersize=9,

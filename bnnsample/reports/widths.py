@@ -15,7 +15,7 @@ from xarray import DataTree
 from bnnsample.datasets import load
 from bnnsample.files import write_whole
 from bnnsample.models.builders import fcn
-from bnnsample.models.likelihoods import Gaussian
+from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior, as_test_inputs
 from bnnsample.reports.folder import check_folder, write_record, write_table
 from bnnsample.reports.page import Picture, render_page
@@ -23,7 +23,8 @@ from bnnsample.reports.pictures import pictures
 from bnnsample.reports.settings import REFERENCE, SAMPLERS, WidthsSettings, command
 from bnnsample.reports.summary import Summary, summarise
 from bnnsample.reports.verdict import Statement, verdict
-from bnnsample.repriorisation.targets import TARGETS, AbstractTarget
+from bnnsample.repriorisation.base import AbstractTarget
+from bnnsample.repriorisation.targets import TARGETS
 from bnnsample.sampling.draws import environment, limit_at
 from bnnsample.sampling.run import Progress, sample
 from bnnsample.sampling.store import save_run

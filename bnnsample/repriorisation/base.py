@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.flatten_util import ravel_pytree
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import bad_input
@@ -29,13 +30,14 @@ class Draw(NamedTuple):
     ``hidden``: the hidden weights, None where they were not wanted whole. ``sampled``: those that
     the position holds, of which a target may integrate others out. ``predictions``, empty without
     test inputs: ``f`` (m, o), the network's outputs, and from a target that integrates the readout
-    out ``f_mean`` (m, o) and ``f_std`` (m,) given the rest.
+    out ``f_mean`` and ``f_std`` (m, o) given the rest. ``hyperparameters``: their values by name.
     """
 
     hidden: tuple[Any, ...] | None
     readout: Float[Array, "p o"]
     sampled: tuple[Any, ...]
     predictions: dict[str, Array]
+    hyperparameters: dict[str, Array] = {}  # noqa: RUF012 - of a named tuple, never changed
 
     @property
     def params(self) -> Parameters:
@@ -50,7 +52,7 @@ type Drawer = Callable[[Position, Key[Array, ""]], Draw]
 class AbstractTarget(ABC):
     """What a sampler sees of a posterior, and the way back to the network's parameters."""
 
-    name: ClassVar[str]
+    name: str
     posterior: Posterior
 
     @abstractmethod
@@ -73,17 +75,10 @@ class AbstractTarget(ABC):
         """What pushes positions forward to parameters and predictions at ``x_test``.
 
         What depends on ``x_test`` alone is computed here, once. Unless ``whole``, weights that were
-        integrated out are drawn only as far as the predictions need them.
+        integrated out are drawn only as far as the predictions need them. A pytree, in which
+        hyperparameters can be given values.
         """
-
-        def draw(position: Position, key: Key[Array, ""]) -> Draw:
-            hidden, readout = self.constrain(position, key)
-            predictions = {}
-            if x_test is not None:
-                predictions["f"] = self.posterior.network.features(hidden, x_test) @ readout
-            return Draw(hidden, readout, hidden, predictions)
-
-        return draw
+        return Partial(_draw_all, self, x_test)
 
     def logdensity(self, position: Position) -> Float[Array, ""]:
         """``log p(y, q)`` up to the constant of N(0, I)."""
@@ -93,6 +88,19 @@ class AbstractTarget(ABC):
     def dim(self) -> int:
         """Length of the position."""
         return jax.eval_shape(self.init, jax.random.key(0)).shape[0]
+
+
+def _draw_all(
+    target: AbstractTarget,
+    x_test: Float[Array, "m ..."] | None,
+    position: Position,
+    key: Key[Array, ""],
+) -> Draw:
+    hidden, readout = target.constrain(position, key)
+    predictions = {}
+    if x_test is not None:
+        predictions["f"] = target.posterior.network.features(hidden, x_test) @ readout
+    return Draw(hidden, readout, hidden, predictions)
 
 
 def check_posterior(posterior: object) -> None:

@@ -1,10 +1,11 @@
 """Bijections ``phi <-> W`` of the readout given the readout features (theory section 2).
 
-``W = M + S phi`` with ``Sigma = S S' = (I + Psi' Psi / ridge)^-1``, ``M = Sigma Psi' y / ridge``:
-with ``ridge = noise_std^2`` the conditional posterior of the readout. Any other positive ridge is
-a regularised map, exact through its log-determinant. The primal form factorises a (p, p) matrix,
-the dual form an (n, n) one; they are different square roots ``S`` of the same ``Sigma``. Whatever
-else is exact given the features, the law of ``Psi* W`` at test inputs, needs the same factor.
+``W = M + S phi`` with ``Sigma = S S' = (I + Psi' R^-1 Psi)^-1``, ``M = Sigma Psi' R^-1 y`` and
+``R = diag(noise_std^2)``: the conditional posterior of the readout under Gaussian noise on ``y``.
+Any other targets and noise give a bijection too, exact through its log-determinant. The primal form
+factorises a (p, p) matrix, the dual form an (n, n) one; they are different square roots ``S`` of
+the same ``Sigma``. Whatever else is exact given the features, the law of ``Psi* W`` at test inputs,
+needs the same factor.
 """
 
 from __future__ import annotations
@@ -15,9 +16,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bnnsample.checks import check_scale
-from bnnsample.models.posterior import Posterior
-from bnnsample.numerics import add_diagonal, cholesky, half_log_det, solve_cholesky, solve_lower
+from bnnsample.numerics import add_diagonal, cholesky, half_log_det, solve_lower
 from bnnsample.pytrees import as_pytree
 
 type Scalar = Float[Array, ""]
@@ -57,16 +56,16 @@ class Identity(AbstractBijection):
 class AbstractReadoutMap(AbstractBijection):
     """``W = M + S phi`` in parts that share the factor of one matrix of the features."""
 
-    y: Float[Array, "n o"]
-    ridge: float | Scalar
-
     @abstractmethod
-    def factor(self, features: Float[Array, "n p"]) -> Float[Array, "k k"]:
+    def factor(self, features: Float[Array, "n p"]) -> Float[Array, "*outputs k k"]:
         """The Cholesky factor that every other part takes."""
 
     @abstractmethod
     def readout(
-        self, features: Float[Array, "n p"], factor: Float[Array, "k k"], phi: Float[Array, "p o"]
+        self,
+        features: Float[Array, "n p"],
+        factor: Float[Array, "*outputs k k"],
+        phi: Float[Array, "p o"],
     ) -> Float[Array, "p o"]:
         """``M + S phi``."""
 
@@ -74,16 +73,13 @@ class AbstractReadoutMap(AbstractBijection):
     def predict(
         self,
         features: Float[Array, "n p"],
-        factor: Float[Array, "k k"],
+        factor: Float[Array, "*outputs k k"],
         test_features: Float[Array, "m p"],
-    ) -> tuple[Float[Array, "m o"], Float[Array, " m"]]:
-        """Mean and standard deviation of ``Psi* (M + S phi)`` for ``phi`` from N(0, I).
-
-        The latter is the root of the diagonal of ``Psi* Sigma Psi*'``, the same for all outputs.
-        """
+    ) -> tuple[Float[Array, "m o"], Float[Array, "m o"]]:
+        """Mean and standard deviation of ``Psi* (M + S phi)`` for ``phi`` from N(0, I)."""
 
     @abstractmethod
-    def logdet(self, factor: Float[Array, "k k"]) -> Scalar:
+    def logdet(self, factor: Float[Array, "*outputs k k"]) -> Scalar:
         """``log |det dW/dphi|``."""
 
     def forward_and_logdet(
@@ -93,112 +89,101 @@ class AbstractReadoutMap(AbstractBijection):
         return self.readout(features, factor, phi), self.logdet(factor)
 
 
-@as_pytree("y", "ridge")
+@as_pytree("y", "noise_std")
 @dataclass(frozen=True)
 class Primal(AbstractReadoutMap):
-    """The map by the factor of ``G = Psi' Psi + ridge I_p = L L'``; cheap when p <= n.
+    """The map by the factor of ``G = Psi' R^-1 Psi + I_p = L L'``; cheap when p <= n.
 
-    ``W = L^-T (sqrt(ridge) phi + L^-1 Psi' y)``: O(n p^2 + p^3).
+    ``W = L^-T (phi + L^-1 Psi' R^-1 y)``: O(n p^2 + p^3).
     """
 
     y: Float[Array, "n o"]
-    ridge: float | Scalar
-
-    def __post_init__(self) -> None:
-        check_scale("ridge", self.ridge)
+    noise_std: Float[Array, "n 1"]
 
     def factor(self, features: Float[Array, "n p"]) -> Float[Array, "p p"]:
-        return cholesky(add_diagonal(features.T @ features, self.ridge))
+        scaled = features / self.noise_std
+        return cholesky(add_diagonal(scaled.T @ scaled, 1.0))
 
     def readout(
         self, features: Float[Array, "n p"], factor: Float[Array, "p p"], phi: Float[Array, "p o"]
     ) -> Float[Array, "p o"]:
-        centre = solve_lower(factor, features.T @ self.y)
-        return solve_lower(factor, centre + jnp.sqrt(self.ridge) * phi, transpose=True)
+        return solve_lower(factor, self._centre(features, factor) + phi, transpose=True)
 
     def predict(
         self,
         features: Float[Array, "n p"],
         factor: Float[Array, "p p"],
         test_features: Float[Array, "m p"],
-    ) -> tuple[Float[Array, "m o"], Float[Array, " m"]]:
+    ) -> tuple[Float[Array, "m o"], Float[Array, "m o"]]:
         whitened = solve_lower(factor, test_features.T)
-        mean = whitened.T @ solve_lower(factor, features.T @ self.y)
-        return mean, jnp.sqrt(self.ridge * jnp.sum(whitened**2, axis=0))
+        mean = whitened.T @ self._centre(features, factor)
+        std = jnp.sqrt(jnp.sum(whitened**2, axis=0))
+        return mean, jnp.broadcast_to(std[:, None], mean.shape)
 
     def logdet(self, factor: Float[Array, "p p"]) -> Scalar:
-        p, outputs = factor.shape[0], self.y.shape[1]
-        return outputs * (0.5 * p * jnp.log(self.ridge) - half_log_det(factor))
+        return -self.y.shape[1] * half_log_det(factor)
 
     def inverse_and_logdet(
         self, features: Float[Array, "n p"], readout: Float[Array, "p o"]
     ) -> tuple[Float[Array, "p o"], Scalar]:
         factor = self.factor(features)
-        centred = factor.T @ readout - solve_lower(factor, features.T @ self.y)
-        return centred / jnp.sqrt(self.ridge), -self.logdet(factor)
+        return factor.T @ readout - self._centre(features, factor), -self.logdet(factor)
+
+    def _centre(
+        self, features: Float[Array, "n p"], factor: Float[Array, "p p"]
+    ) -> Float[Array, "p o"]:
+        return solve_lower(factor, features.T @ (self.y / self.noise_std**2))
 
 
-@as_pytree("y", "ridge")
+@as_pytree("y", "noise_std")
 @dataclass(frozen=True)
 class Dual(AbstractReadoutMap):
-    """The map by the factor of ``K = Psi Psi' + ridge I_n = C C'``; cheap when p > n.
+    """The map by the factor of ``K = Psi~ Psi~' + I_n = C C'``; cheap when p > n.
 
-    ``W = phi + Psi' C^-T [C^-1 y - (C + sqrt(ridge) I)^-1 Psi phi]``: O(n^2 p + n^3). The square
-    root ``S = I - Psi' C^-T (C + sqrt(ridge) I)^-1 Psi`` is Andrews' (1968).
+    With ``Psi~ = R^-1/2 Psi`` and ``y~ = R^-1/2 y``, rows divided by the noise,
+    ``W = phi + Psi~' C^-T [C^-1 y~ - (C + I)^-1 Psi~ phi]``: O(n^2 p + n^3). The square root
+    ``S = I - Psi~' C^-T (C + I)^-1 Psi~`` is Andrews' (1968).
     """
 
     y: Float[Array, "n o"]
-    ridge: float | Scalar
-
-    def __post_init__(self) -> None:
-        check_scale("ridge", self.ridge)
+    noise_std: Float[Array, "n 1"]
 
     def factor(self, features: Float[Array, "n p"]) -> Float[Array, "n n"]:
-        return cholesky(add_diagonal(features @ features.T, self.ridge))
+        gram = (features @ features.T) / (self.noise_std * self.noise_std.T)
+        return cholesky(add_diagonal(gram, 1.0))
 
     def readout(
         self, features: Float[Array, "n p"], factor: Float[Array, "n n"], phi: Float[Array, "p o"]
     ) -> Float[Array, "p o"]:
-        shifted = add_diagonal(factor, jnp.sqrt(self.ridge))
-        inner = solve_lower(factor, self.y) - solve_lower(shifted, features @ phi)
-        return phi + features.T @ solve_lower(factor, inner, transpose=True)
+        prior = features @ phi / self.noise_std
+        inner = self._whitened(factor) - solve_lower(add_diagonal(factor, 1.0), prior)
+        return phi + features.T @ (solve_lower(factor, inner, transpose=True) / self.noise_std)
 
     def predict(
         self,
         features: Float[Array, "n p"],
         factor: Float[Array, "n n"],
         test_features: Float[Array, "m p"],
-    ) -> tuple[Float[Array, "m o"], Float[Array, " m"]]:
-        whitened = solve_lower(factor, features @ test_features.T)
+    ) -> tuple[Float[Array, "m o"], Float[Array, "m o"]]:
+        whitened = solve_lower(factor, features @ test_features.T / self.noise_std)
         variance = jnp.sum(test_features**2, axis=1) - jnp.sum(whitened**2, axis=0)
-        mean = whitened.T @ solve_lower(factor, self.y)
-        return mean, jnp.sqrt(jnp.maximum(variance, 0.0))
+        mean = whitened.T @ self._whitened(factor)
+        return mean, jnp.broadcast_to(jnp.sqrt(jnp.maximum(variance, 0.0))[:, None], mean.shape)
 
     def logdet(self, factor: Float[Array, "n n"]) -> Scalar:
-        n, outputs = self.y.shape
-        return outputs * (0.5 * n * jnp.log(self.ridge) - half_log_det(factor))
+        return -self.y.shape[1] * half_log_det(factor)
 
     def inverse_and_logdet(
         self, features: Float[Array, "n p"], readout: Float[Array, "p o"]
     ) -> tuple[Float[Array, "p o"], Scalar]:
-        # Woodbury, with D = C + sqrt(ridge) I and Psi Psi' = C C' - ridge I, reduces the inverse of
-        # Andrews' root to S^-1 = I + Psi' D^-T Psi / sqrt(ridge).
+        # Woodbury, with D = C + I and Psi~ Psi~' = C C' - I, reduces the inverse of Andrews' root
+        # to S^-1 = I + Psi~' D^-T Psi~.
         factor = self.factor(features)
-        root = jnp.sqrt(self.ridge)
-        shifted = add_diagonal(factor, root)
-        centred = readout - features.T @ solve_cholesky(factor, self.y)
-        correction = solve_lower(shifted, features @ centred, transpose=True)
-        return centred + features.T @ correction / root, -self.logdet(factor)
+        scaled = features / self.noise_std
+        centred = readout - scaled.T @ solve_lower(factor, self._whitened(factor), transpose=True)
+        shifted = add_diagonal(factor, 1.0)
+        correction = solve_lower(shifted, scaled @ centred, transpose=True)
+        return centred + scaled.T @ correction, -self.logdet(factor)
 
-
-def readout_bijection(
-    num_features: int, y: Float[Array, "n o"], ridge: float | Scalar
-) -> Primal | Dual:
-    """The cheaper form of the map for ``p = num_features`` and the n rows of ``y``."""
-    return Dual(y, ridge) if num_features > y.shape[0] else Primal(y, ridge)
-
-
-def exact_bijection(posterior: Posterior) -> Primal | Dual:
-    """The map that sends N(0, I) to the readout's conditional posterior."""
-    p = posterior.parameter_shapes.readout.shape[0]
-    return readout_bijection(p, posterior.y, posterior.likelihood.noise_std**2)
+    def _whitened(self, factor: Float[Array, "n n"]) -> Float[Array, "n o"]:
+        return solve_lower(factor, self.y / self.noise_std)

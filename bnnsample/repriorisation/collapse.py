@@ -4,6 +4,9 @@ Given the features, ``y`` is Gaussian with covariance ``K = Psi Psi' + noise_std
 so ``log p(y | h) = -tr(y' K^-1 y) / 2 - (o / 2) log |K| - (n o / 2) log 2 pi``. Differentiating
 through the Cholesky factor would nearly double the cost of a gradient; with ``a = K^-1 y`` the
 derivative in ``Psi`` is ``(a a' - o K^-1) Psi``, and everything in it is at hand from the value.
+
+Noise may differ from point to point: rows are divided by it, ``s = 1 / noise_std``, and ``K`` is
+then ``s Psi Psi' s + I``. Noise that differs from output to output takes one ``K`` for each.
 """
 
 from __future__ import annotations
@@ -16,6 +19,39 @@ from jaxtyping import Array, Float
 
 from bnnsample.numerics import add_diagonal, cholesky, half_log_det, solve_cholesky
 
+type NoiseStd = float | Float[Array, "#n #o"]
+"""A number, or an array that broadcasts to (n, o): (n, 1) by point, (1, o) or (o,) by output."""
+
+
+def collapsed_log_likelihood(
+    features: Float[Array, "n p"], y: Float[Array, "n o"], noise_std: NoiseStd
+) -> Float[Array, ""]:
+    """``log p(y | features)`` with an N(0, I) readout integrated out, normalised.
+
+    Factorises the smaller of (n, n) and (p, p), once for value and gradient together, and once per
+    output where they differ in noise. Its gradient can be differentiated again; forward mode on
+    the value itself (``jax.jvp``) cannot.
+    """
+    if shared_by_outputs(noise_std):
+        return _collapsed(features, y, by_point(noise_std, y))
+
+    def of_output(y: Float[Array, " n"], noise_std: Float[Array, " n"]) -> Float[Array, ""]:
+        return _collapsed(features, y[:, None], noise_std[:, None])
+
+    noise_std = jnp.broadcast_to(jnp.asarray(noise_std, y.dtype), y.shape)
+    return jnp.sum(jax.vmap(of_output, in_axes=1)(y, noise_std))
+
+
+def shared_by_outputs(noise_std: NoiseStd) -> bool:
+    """Whether all outputs have the same noise, so that one matrix serves them all."""
+    shape = jnp.shape(noise_std)
+    return not shape or shape[-1] == 1
+
+
+def by_point(noise_std: NoiseStd, y: Float[Array, "n o"]) -> Float[Array, "n 1"]:
+    """The noise of each point, shared by the outputs."""
+    return jnp.broadcast_to(jnp.asarray(noise_std, y.dtype), (len(y), 1))
+
 
 class _Gradients(NamedTuple):
     features: Array
@@ -24,72 +60,59 @@ class _Gradients(NamedTuple):
 
 
 @jax.custom_vjp
-def collapsed_log_likelihood(
-    features: Float[Array, "n p"], y: Float[Array, "n o"], noise_std: float | Float[Array, ""]
+def _collapsed(
+    features: Float[Array, "n p"], y: Float[Array, "n o"], noise_std: Float[Array, "n 1"]
 ) -> Float[Array, ""]:
-    """``log p(y | features)`` with an N(0, I) readout integrated out, normalised.
-
-    Factorises the smaller of (n, n) and (p, p), once for value and gradient together. Its gradient
-    can be differentiated again; forward mode on the value itself (``jax.jvp``) cannot.
-    """
     return _value_and_gradients(features, y, noise_std)[0]
-
-
-def _forward(
-    features: Array, y: Array, noise_std: Array | float
-) -> tuple[Float[Array, ""], _Gradients]:
-    return _value_and_gradients(features, y, noise_std)
 
 
 def _backward(gradients: _Gradients, cotangent: Float[Array, ""]) -> tuple[Array, Array, Array]:
     return tuple(cotangent * gradient for gradient in gradients)  # pyright: ignore[reportReturnType]
 
 
-collapsed_log_likelihood.defvjp(_forward, _backward)
-
-
 def _value_and_gradients(
-    features: Array, y: Array, noise_std: Array | float
+    features: Float[Array, "n p"], y: Float[Array, "n o"], noise_std: Float[Array, "n 1"]
 ) -> tuple[Float[Array, ""], _Gradients]:
     n, p = features.shape
-    noise_std = jnp.asarray(noise_std, features.dtype)
-    return (_dual if p > n else _primal)(features, y, noise_std)
+    value, gradients = (_dual if p > n else _primal)(features, y, 1 / noise_std)
+    constant = 0.5 * y.size * jnp.log(2 * jnp.pi) + y.shape[1] * jnp.sum(jnp.log(noise_std))
+    return value - constant, gradients
 
 
 def _dual(
-    features: Float[Array, "n p"], y: Float[Array, "n o"], noise_std: Float[Array, ""]
+    features: Float[Array, "n p"], y: Float[Array, "n o"], s: Float[Array, "n 1"]
 ) -> tuple[Float[Array, ""], _Gradients]:
     n, outputs = y.shape
-    factor = cholesky(add_diagonal(features @ features.T, noise_std**2))
+    factor = cholesky(add_diagonal(s * (features @ features.T) * s.T, 1.0))
     precision = solve_cholesky(factor, jnp.eye(n, dtype=features.dtype))
-    weights = precision @ y
-    value = -0.5 * jnp.sum(y * weights) - outputs * half_log_det(factor) + _constant(y)
+    targets = s * y
+    weights = precision @ targets
+    value = -0.5 * jnp.sum(targets * weights) - outputs * half_log_det(factor)
     sensitivity = weights @ weights.T - outputs * precision
     return value, _Gradients(
-        features=sensitivity @ features, y=-weights, noise_std=noise_std * jnp.trace(sensitivity)
+        features=(s * sensitivity * s.T) @ features,
+        y=-s * weights,
+        noise_std=s * jnp.diagonal(sensitivity)[:, None],
     )
 
 
 def _primal(
-    features: Float[Array, "n p"], y: Float[Array, "n o"], noise_std: Float[Array, ""]
+    features: Float[Array, "n p"], y: Float[Array, "n o"], s: Float[Array, "n 1"]
 ) -> tuple[Float[Array, ""], _Gradients]:
-    n, outputs = y.shape
-    p, ridge = features.shape[1], noise_std**2
-    factor = cholesky(add_diagonal(features.T @ features, ridge))
+    outputs, p = y.shape[1], features.shape[1]
+    scaled, targets = s * features, s * y
+    factor = cholesky(add_diagonal(scaled.T @ scaled, 1.0))
     precision = solve_cholesky(factor, jnp.eye(p, dtype=features.dtype))
-    mean = precision @ (features.T @ y)
-    residual = y - features @ mean
-    weights = residual / ridge
-    quadratic = jnp.sum(residual**2) / ridge + jnp.sum(mean**2)
-    half_log_det_k = half_log_det(factor) + 0.5 * (n - p) * jnp.log(ridge)
-    value = -0.5 * quadratic - outputs * half_log_det_k + _constant(y)
-    trace_precision_k = (n - p) / ridge + jnp.trace(precision)
+    mean = precision @ (scaled.T @ targets)
+    weights = targets - scaled @ mean
+    value = -0.5 * (jnp.sum(weights**2) + jnp.sum(mean**2)) - outputs * half_log_det(factor)
+    whitened = scaled @ precision
+    leverage = jnp.sum(whitened * scaled, axis=1, keepdims=True)
     return value, _Gradients(
-        features=weights @ mean.T - outputs * (features @ precision),
-        y=-weights,
-        noise_std=noise_std * (jnp.sum(weights**2) - outputs * trace_precision_k),
+        features=s * (weights @ mean.T - outputs * whitened),
+        y=-s * weights,
+        noise_std=s * (jnp.sum(weights**2, axis=1, keepdims=True) - outputs * (1 - leverage)),
     )
 
 
-def _constant(y: Float[Array, "n o"]) -> Float[Array, ""]:
-    return -0.5 * y.size * jnp.log(2 * jnp.pi)
+_collapsed.defvjp(_value_and_gradients, _backward)

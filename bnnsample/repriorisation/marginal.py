@@ -6,10 +6,10 @@ has (``span.py``). Both are drawn afterwards, given the hidden weights that were
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
 
 import jax
+from jax.tree_util import Partial
 from jaxtyping import Array, Float, Key
 
 from bnnsample.models.network import Parameters
@@ -21,13 +21,12 @@ from bnnsample.repriorisation.base import (
     Draw,
     Drawer,
     Position,
-    check_posterior,
     normal_vector,
     unflatten_hidden,
 )
-from bnnsample.repriorisation.bijections import exact_bijection
 from bnnsample.repriorisation.collapse import collapsed_log_likelihood
-from bnnsample.repriorisation.span import Span, span_of
+from bnnsample.repriorisation.conditional import exact_bijection, gaussian_targets
+from bnnsample.repriorisation.span import Span, Widened
 
 
 @as_pytree("posterior", "span")
@@ -35,70 +34,68 @@ from bnnsample.repriorisation.span import Span, span_of
 class Marginal(AbstractTarget):
     """The posterior of the hidden weights alone; the readout is drawn exactly afterwards.
 
-    With a ``span``, as ``marginal`` finds it, of the first layer's weights only those along it.
+    With a ``span`` of the inputs, of the first layer's weights only those along it.
     """
 
-    name: ClassVar[str] = "marginal"
     posterior: Posterior
     span: Span | None = None
+    name: str = field(default="marginal", init=False)
 
     def log_likelihood(self, position: Position) -> Float[Array, ""]:
         features = self._features(position)
-        noise_std = self.posterior.likelihood.noise_std
-        return collapsed_log_likelihood(features, self.posterior.y, noise_std)
+        return collapsed_log_likelihood(features, *gaussian_targets(self.posterior))
 
     def constrain(self, position: Position, key: Key[Array, ""]) -> Parameters:
         return self.drawer()(position, key).params
 
     def fitted(self, position: Position) -> Float[Array, "n o"]:
-        features, bijection = self._features(position), exact_bijection(self._sampled)
+        features, bijection = self._features(position), exact_bijection(self.reduced)
         return bijection.predict(features, bijection.factor(features), features)[0]
 
     def init(self, key: Key[Array, ""]) -> Position:
-        return normal_vector(self._sampled, self._sampled.parameter_shapes.hidden, key)
+        return normal_vector(self.reduced, self.reduced.parameter_shapes.hidden, key)
 
     def drawer(self, x_test: Float[Array, "m ..."] | None = None, *, whole: bool = True) -> Drawer:
-        span, bijection = self.span, exact_bijection(self._sampled)
+        span = self.span
         wider = None if whole or span is None or x_test is None else span.widened(x_test)
-
-        def draw(position: Position, key: Key[Array, ""]) -> Draw:
-            readout_key, span_key = jax.random.split(key)
-            sampled = unflatten_hidden(self._sampled, position)
-            features, shape = self._features(position), self._sampled.parameter_shapes.readout
-            factor = bijection.factor(features)
-            phi = normal(readout_key, shape.shape, shape.dtype)
-            readout = bijection.readout(features, factor, phi)
-            hidden = sampled
-            if span is not None:
-                hidden = span.lift(sampled, span_key) if whole else None
-            if x_test is None:
-                return Draw(hidden, readout, sampled, {})
-            if wider is not None:
-                test_features = wider.features(sampled, span_key)
-            else:
-                assert hidden is not None
-                test_features = self.posterior.network.features(hidden, x_test)
-            f_mean, f_std = bijection.predict(features, factor, test_features)
-            predictions = {"f": test_features @ readout, "f_mean": f_mean, "f_std": f_std}
-            return Draw(hidden, readout, sampled, predictions)
-
-        return draw
+        return Partial(_draw, self, x_test, wider, whole)
 
     @property
-    def _sampled(self) -> Posterior:
+    def reduced(self) -> Posterior:
         """The posterior whose hidden weights make up the position."""
         return self.posterior if self.span is None else self.span.posterior
 
     def _features(self, position: Position) -> Float[Array, "n p"]:
-        hidden = unflatten_hidden(self._sampled, position)
-        return self._sampled.network.features(hidden, self._sampled.x)
+        hidden = unflatten_hidden(self.reduced, position)
+        return self.reduced.network.features(hidden, self.reduced.x)
 
 
-def marginal(posterior: Posterior) -> Marginal:
-    """The posterior of the hidden weights that the data see, the readout integrated out.
-
-    Where the first layer with parameters is ``Dense`` and there are fewer training points than
-    input dimensions, the weights along the other directions are integrated out too.
-    """
-    check_posterior(posterior)
-    return Marginal(posterior, span_of(posterior))
+def _draw(
+    target: Marginal,
+    x_test: Float[Array, "m ..."] | None,
+    wider: Widened | None,
+    whole: bool,
+    position: Position,
+    key: Key[Array, ""],
+) -> Draw:
+    readout_key, span_key = jax.random.split(key)
+    reduced, span = target.reduced, target.span
+    bijection = exact_bijection(reduced)
+    sampled = unflatten_hidden(reduced, position)
+    features, shape = reduced.network.features(sampled, reduced.x), reduced.parameter_shapes.readout
+    factor = bijection.factor(features)
+    phi = normal(readout_key, shape.shape, shape.dtype)
+    readout = bijection.readout(features, factor, phi)
+    hidden = sampled
+    if span is not None:
+        hidden = span.lift(sampled, span_key) if whole else None
+    if x_test is None:
+        return Draw(hidden, readout, sampled, {})
+    if wider is not None:
+        test_features = wider.features(sampled, span_key)
+    else:
+        assert hidden is not None
+        test_features = target.posterior.network.features(hidden, x_test)
+    f_mean, f_std = bijection.predict(features, factor, test_features)
+    predictions = {"f": test_features @ readout, "f_mean": f_mean, "f_std": f_std}
+    return Draw(hidden, readout, sampled, predictions)

@@ -19,6 +19,7 @@ from bnnsample.models.layers.base import AbstractLayer
 from bnnsample.models.layers.dense import Dense
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import Posterior
+from bnnsample.models.scales import hyperparameters
 from bnnsample.pytrees import as_pytree
 from bnnsample.randomness import normal
 
@@ -79,14 +80,14 @@ class Widened:
 def span_of(posterior: Posterior) -> Span | None:
     """The span of the training inputs.
 
-    None where it would save nothing, as there are as many points as input dimensions, or where the
-    first layer with parameters is not a hidden ``Dense``.
+    None where it would save nothing, as there are as many points as input dimensions, where the
+    first layer with parameters is not a hidden ``Dense``, or its inputs depend on hyperparameters.
     """
     network = posterior.network
     fixed, empty = network.fixed_layers(posterior.input_shape)
     layers = network.layers[len(fixed) :]
     # a subclass need not be linear
-    if len(layers) == 1 or type(layers[0]) is not Dense:
+    if len(layers) == 1 or type(layers[0]) is not Dense or hyperparameters(fixed):
         return None
     inputs = serial.apply(fixed, empty, posterior.x)
     n, d = inputs.shape

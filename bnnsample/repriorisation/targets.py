@@ -3,113 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
 
-from jaxtyping import Array, Float, Key
+import jax.numpy as jnp
 
-from bnnsample.checks import check_scale
-from bnnsample.models.network import Parameters
+from bnnsample.checks import bad_input
+from bnnsample.limits.conditioned import conditioned, limit_kernel
+from bnnsample.limits.hyperposterior import Coordinates, hyperposterior
+from bnnsample.models.hyperpriors import constrained, prior_centre
+from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior
-from bnnsample.models.priors import log_prior
-from bnnsample.pytrees import as_pytree
-from bnnsample.repriorisation.base import (
-    AbstractTarget,
-    Position,
-    check_posterior,
-    flatten,
-    normal_vector,
-    unflatten,
-)
-from bnnsample.repriorisation.bijections import Dual, Primal, exact_bijection, readout_bijection
-from bnnsample.repriorisation.collapse import collapsed_log_likelihood
-from bnnsample.repriorisation.marginal import Marginal, marginal
+from bnnsample.models.scales import substitute
+from bnnsample.repriorisation.base import AbstractTarget, check_posterior
+from bnnsample.repriorisation.hierarchical import Hierarchical
+from bnnsample.repriorisation.marginal import Marginal
+from bnnsample.repriorisation.parameters import Repriorised, Standard
+from bnnsample.repriorisation.span import span_of
 
 
-@as_pytree("posterior")
-@dataclass(frozen=True)
-class Standard(AbstractTarget):
-    """The posterior of the network's parameters as they are: hidden weights, then readout."""
+def standard(posterior: Posterior) -> AbstractTarget:
+    """The posterior of the network's parameters as they are.
 
-    name: ClassVar[str] = "standard"
-    posterior: Posterior
-
-    def log_likelihood(self, position: Position) -> Float[Array, ""]:
-        return self.posterior.log_likelihood(unflatten(self.posterior, position))
-
-    def constrain(self, position: Position, key: Key[Array, ""]) -> Parameters:
-        return unflatten(self.posterior, position)
-
-    def fitted(self, position: Position) -> Float[Array, "n o"]:
-        return self.posterior.network.apply(unflatten(self.posterior, position), self.posterior.x)
-
-    def init(self, key: Key[Array, ""]) -> Position:
-        repriorised = Repriorised(self.posterior)
-        return flatten(repriorised.constrain(repriorised.init(key), key))
-
-
-@as_pytree("posterior", "ridge")
-@dataclass(frozen=True)
-class Repriorised(AbstractTarget):
-    """The posterior of ``(h, phi)``, where ``W = M + S phi``: N(0, I) in the wide limit.
-
-    With ``ridge`` None the map is exact, ``ridge = noise_std^2``, and the density factorises into
-    N(0, I) and the collapsed likelihood (theory section 3), which is how it is computed. Another
-    ridge is exact through its log-determinant, at the cost of a gradient through the factor.
+    Hyperparameters are unconstrained and shifted by the mean of their prior.
     """
-
-    name: ClassVar[str] = "repriorised"
-    posterior: Posterior
-    ridge: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.ridge is not None:
-            check_scale("ridge", self.ridge)
-
-    def log_likelihood(self, position: Position) -> Float[Array, ""]:
-        hidden, phi = unflatten(self.posterior, position)
-        features = self.posterior.network.features(hidden, self.posterior.x)
-        likelihood = self.posterior.likelihood
-        if self.ridge is None:
-            return collapsed_log_likelihood(features, self.posterior.y, likelihood.noise_std)
-        readout, logdet = self._bijection.forward_and_logdet(features, phi)
-        pulled_back_prior = log_prior(readout) + logdet - log_prior(phi)
-        return likelihood.log_density(features @ readout, self.posterior.y) + pulled_back_prior
-
-    def constrain(self, position: Position, key: Key[Array, ""]) -> Parameters:
-        return self._params_and_features(position)[0]
-
-    def fitted(self, position: Position) -> Float[Array, "n o"]:
-        params, features = self._params_and_features(position)
-        return features @ params.readout
-
-    def init(self, key: Key[Array, ""]) -> Position:
-        return normal_vector(self.posterior, self.posterior.parameter_shapes, key)
-
-    def _params_and_features(self, position: Position) -> tuple[Parameters, Float[Array, "n p"]]:
-        hidden, phi = unflatten(self.posterior, position)
-        features = self.posterior.network.features(hidden, self.posterior.x)
-        readout, _ = self._bijection.forward_and_logdet(features, phi)
-        return Parameters(hidden, readout), features
-
-    @property
-    def _bijection(self) -> Primal | Dual:
-        if self.ridge is None:
-            return exact_bijection(self.posterior)
-        p = self.posterior.parameter_shapes.readout.shape[0]
-        return readout_bijection(p, self.posterior.y, self.ridge)
-
-
-def standard(posterior: Posterior) -> Standard:
-    """The posterior of the network's parameters as they are."""
     check_posterior(posterior)
-    return Standard(posterior)
+    target = Standard(posterior)
+    if not posterior.hyperpriors:
+        return target
+    centre = prior_centre(posterior.hyperpriors, posterior.x.dtype)
+    return Hierarchical(target, Coordinates(centre, jnp.eye(centre.size, dtype=centre.dtype)))
 
 
-def repriorised(posterior: Posterior, ridge: float | None = None) -> Repriorised:
-    """The posterior after the map of the readout, exact unless another ``ridge`` is given."""
+def repriorised(posterior: Posterior, ridge: float | None = None) -> AbstractTarget:
+    """The posterior after the map of the readout, exact unless another ``ridge`` is given.
+
+    The map is that of the posterior's own Gaussian likelihood, or of the Gaussian pseudo-likelihood
+    of the infinitely wide network's Laplace fit. Hyperparameters are mapped by mode and curvature
+    of that network's evidence. Raises ``ValueError`` for a ``ridge`` where there is no noise
+    variance that it could replace.
+    """
     check_posterior(posterior)
-    return Repriorised(posterior, ridge)
+    coordinates = hyperposterior(posterior) if posterior.hyperpriors else None
+    if isinstance(posterior.likelihood, Gaussian):
+        return _with_hyperparameters(Repriorised(posterior, ridge), coordinates)
+    if ridge is not None:
+        raise bad_input(
+            "ridge",
+            got=f"{ridge!r} with {type(posterior.likelihood).__name__}()",
+            expected="none, as the map is that of a Laplace fit",
+            probably="a setting for Gaussian()",
+        )
+    values = {}
+    if coordinates is not None:
+        values, _ = constrained(posterior.hyperpriors, coordinates.centre)
+    kernel = substitute(limit_kernel(posterior.network, posterior.x), values)
+    pseudo = conditioned(posterior.given(values), kernel).pseudo
+    return _with_hyperparameters(Repriorised(posterior, pseudo=pseudo), coordinates)
+
+
+def marginal(posterior: Posterior) -> AbstractTarget:
+    """The posterior of the hidden weights that the data see, the readout integrated out.
+
+    Where the first layer with parameters is ``Dense`` and there are fewer training points than
+    input dimensions, the weights along the other directions are integrated out too.
+    Hyperparameters are mapped by mode and curvature of the infinitely wide network's evidence.
+    Raises ``ValueError`` for likelihoods that are not Gaussian: that integral has no closed form.
+    """
+    check_posterior(posterior)
+    if not isinstance(posterior.likelihood, Gaussian):
+        raise bad_input(
+            "posterior",
+            got=f"the likelihood {posterior.likelihood!r}",
+            expected="Gaussian(), under which the readout can be integrated out exactly",
+            probably="bnn.repriorised(posterior) or bnn.standard(posterior) was meant, or "
+            "bnn.sample(posterior), which chooses",
+        )
+    coordinates = hyperposterior(posterior) if posterior.hyperpriors else None
+    return _with_hyperparameters(Marginal(posterior, span_of(posterior)), coordinates)
+
+
+def _with_hyperparameters(
+    target: AbstractTarget, coordinates: Coordinates | None
+) -> AbstractTarget:
+    return target if coordinates is None else Hierarchical(target, coordinates)
 
 
 TARGETS: dict[str, Callable[[Posterior], AbstractTarget]] = {

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from bnnsample.models.priors import log_prior
-from bnnsample.repriorisation.targets import AbstractTarget
+from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.sampling.samplers.base import AbstractSampler, Info
 from bnnsample.sampling.warmup import Adaptation, adapt, new_adaptation, phases, tuning
 

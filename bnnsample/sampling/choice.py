@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bnnsample.models.posterior import Posterior
 from bnnsample.repriorisation.base import AbstractTarget
-from bnnsample.repriorisation.marginal import marginal
+from bnnsample.repriorisation.targets import marginal
 from bnnsample.sampling.samplers.base import AbstractSampler
 from bnnsample.sampling.samplers.hamiltonian import HMC
 

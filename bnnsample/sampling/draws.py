@@ -17,7 +17,9 @@ from jaxtyping import Array, Float
 from xarray import DataTree
 
 from bnnsample.checks import NoKnownLimit
-from bnnsample.limits.gaussian_process import nngp_posterior
+from bnnsample.limits.hyperposterior import hyperposterior
+from bnnsample.limits.predictive import limit_marginals
+from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior
 from bnnsample.sampling.loop import Cursor
 from bnnsample.sampling.settings import Settings
@@ -38,12 +40,14 @@ def constant_data(settings: Settings) -> dict[str, dict[str, np.ndarray]]:
 
 
 def limit_at(posterior: Posterior, x_test: Float[Array, "m ..."]) -> dict[str, np.ndarray]:
-    """The NNGP posterior at the test inputs, which every wide network's should be near."""
-    limit = nngp_posterior(
-        posterior.network, posterior.x, posterior.y, posterior.likelihood.noise_std
-    )
-    mean, variance = limit.marginals(x_test)
-    return {"nngp_mean": np.asarray(mean), "nngp_std": np.sqrt(variance)}
+    """The NNGP posterior at the test inputs, which every wide network's should be near.
+
+    Its approximation by Laplace, with another name, where the likelihood is not Gaussian.
+    """
+    coordinates = hyperposterior(posterior) if posterior.hyperpriors else None
+    mean, std = limit_marginals(posterior, x_test, coordinates)
+    name = "nngp" if isinstance(posterior.likelihood, Gaussian) else "laplace"
+    return {f"{name}_mean": np.asarray(mean), f"{name}_std": np.asarray(std)}
 
 
 def attributes(settings: Settings, cursor: Cursor) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def _kept(
     projections: Projections,
     keep: tuple[str, ...],
 ) -> dict[str, Array]:
-    kept: dict[str, Array] = {}
+    kept = dict(draw.hyperparameters)
     if "parameters" in keep:
         kept |= named_parameters(draw.params)
     if "projections" in keep:
@@ -133,9 +133,10 @@ def _kept(
         squares = [jnp.mean(leaf**2) for leaf in named_parameters(draw.params).values()]
         kept["layer_norm"] = jnp.sqrt(jnp.stack(squares))
     if "predictions" in keep and draw.predictions:
-        f = draw.predictions["f"]
-        noise = target.posterior.likelihood.noise_std * jax.random.normal(key, f.shape, f.dtype)
-        kept |= draw.predictions | {"y": f + noise}
+        kept |= draw.predictions
+        likelihood = target.posterior.given(draw.hyperparameters).likelihood
+        if not likelihood.varies_by_point:
+            kept["y"] = likelihood.draw(key, draw.predictions["f"])
     return kept
 
 

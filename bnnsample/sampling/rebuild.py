@@ -10,6 +10,7 @@ import ast
 from typing import Any
 
 import numpy as np
+import numpyro.distributions as dist
 
 from bnnsample.models.layers.activation import Activation
 from bnnsample.models.layers.attention import SelfAttention
@@ -18,8 +19,16 @@ from bnnsample.models.layers.dense import Dense
 from bnnsample.models.layers.normalisation import LayerNorm
 from bnnsample.models.layers.pooling import AvgPool, Flatten, GlobalAvgPool
 from bnnsample.models.layers.residual import Identity, Residual, Scale
-from bnnsample.models.likelihoods import Gaussian
+from bnnsample.models.likelihoods.discrete import (
+    Bernoulli,
+    Categorical,
+    NegativeBinomial,
+    Poisson,
+)
+from bnnsample.models.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
+from bnnsample.models.likelihoods.student_t import StudentT
 from bnnsample.models.network import Network
+from bnnsample.models.scales import Hyperparameter
 from bnnsample.sampling.samplers.crank_nicolson import PCN, EllipticalSlice
 from bnnsample.sampling.samplers.hamiltonian import HMC, MALA, NUTS, PCNL
 from bnnsample.sampling.samplers.langevin import Langevin
@@ -31,7 +40,11 @@ from bnnsample.sampling.samplers.microcanonical import (
 CONSTRUCTORS: dict[str, Any] = {
     constructor.__name__: constructor
     for constructor in (
-        *(Network, Gaussian, Dense, Conv, Activation, SelfAttention, LayerNorm, Residual, Scale),
+        *(Gaussian, HeteroscedasticGaussian, StudentT),
+        *(Bernoulli, Categorical, Poisson, NegativeBinomial),
+        *(Hyperparameter, dist.HalfNormal, dist.HalfCauchy, dist.LogNormal, dist.Gamma),
+        *(dist.InverseGamma, dist.Exponential, dist.Uniform, dist.Weibull),
+        *(Network, Dense, Conv, Activation, SelfAttention, LayerNorm, Residual, Scale),
         *(Identity, AvgPool, GlobalAvgPool, Flatten),
         *(HMC, NUTS, MALA, PCNL, PCN, EllipticalSlice, Langevin),
         *(MicrocanonicalLangevin, UnadjustedMicrocanonicalLangevin),

@@ -53,7 +53,7 @@ class Settings:
             "ridge": getattr(self.target, "ridge", None),
             "network": re.sub(" at 0x[0-9a-f]+", "", repr(posterior.network)),
             LOG_LIKELIHOOD: _fingerprint(self.target),
-            "likelihood": repr(posterior.likelihood),
+            "likelihood": re.sub(" at 0x[0-9a-f]+", "", repr(posterior.likelihood)),
             "sampler": repr(self.sampler),
             "dtype": str(posterior.x.dtype),
             "x64": _x64(),
@@ -166,12 +166,13 @@ def check_arguments(
 
 
 def _fingerprint(target: AbstractTarget) -> float | None:
-    """A value of the likelihood, where the network has functions, of which text is a name at most.
+    """A value of the likelihood, where network or likelihood have parts that text does not tell.
 
     None where text says it all: the likelihood may be too large for the one device it is on here.
     """
     try:
         rebuild(repr(target.posterior.network))
+        rebuild(repr(target.posterior.likelihood))
     except NotRebuildable:
         return float(_log_likelihood_at_start(target))
     return None

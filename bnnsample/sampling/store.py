@@ -22,9 +22,9 @@ from bnnsample.files import replacing
 
 DIMENSIONS: dict[str, tuple[str, ...]] = {
     "f": ("test_point", "output"),
-    "y": ("test_point", "output"),
+    "y": ("test_point", "target"),
     "f_mean": ("test_point", "output"),
-    "f_std": ("test_point",),
+    "f_std": ("test_point", "output"),
     "hidden_projection": ("projection",),
     "readout_projection": ("projection",),
     "layer_norm": ("parameter",),
@@ -34,10 +34,12 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
 
 CONSTANT_DIMENSIONS: dict[str, tuple[str, ...]] = {
     "x": ("point",),
-    "y": ("point", "output"),
+    "y": ("point", "target"),
     "x_test": ("test_point",),
     "nngp_mean": ("test_point", "output"),
-    "nngp_std": ("test_point",),
+    "nngp_std": ("test_point", "output"),
+    "laplace_mean": ("test_point", "output"),
+    "laplace_std": ("test_point", "output"),
 }
 
 GROUPS = (

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from bnnsample.repriorisation.targets import AbstractTarget
+from bnnsample.repriorisation.base import AbstractTarget
 
 CANDIDATES = (1, 2, 4, 8, 16, 32, 64)
 """Numbers of steps tried; between neighbours the best efficiency differs by little."""

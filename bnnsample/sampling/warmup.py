@@ -19,7 +19,7 @@ from blackjax.adaptation.step_size import (
 )
 from jaxtyping import Array, Bool, Float, Int
 
-from bnnsample.repriorisation.targets import AbstractTarget
+from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.sampling.samplers.base import AbstractSampler, Info, Tuning
 from bnnsample.sampling.steadiness import Window, empty_window, look
 from bnnsample.sampling.trajectory import (

@@ -11,7 +11,7 @@ from bnnsample.diagnostics.function_space import Distance, disagreement, distanc
 from tests.synthetic import OUTPUTS, POINTS, iid_draws, make_run
 
 LIMIT_MEAN = np.random.default_rng(7).normal(size=(POINTS, OUTPUTS))
-LIMIT_STD = np.array([0.3, 2.0, 0.7, 1.1, 0.05])
+LIMIT_STD = np.array([0.3, 2.0, 0.7, 1.1, 0.05])[:, None] * np.array([1.0, 0.6])
 SEEDS = range(5)
 
 
@@ -20,7 +20,7 @@ def predictions(
 ) -> np.ndarray:
     """Draws of f whose law is the limit's, shifted and scaled in units of its std."""
     noise = iid_draws(seed, chains=chains, draws=draws)["f"]
-    return LIMIT_MEAN + LIMIT_STD[:, None] * (shift + scale * noise)
+    return LIMIT_MEAN + LIMIT_STD * (shift + scale * noise)
 
 
 def distance(f: np.ndarray, **more: np.ndarray) -> Distance:
@@ -35,8 +35,8 @@ def collapsed(
     """The same law as ``predictions`` as conditional means and stds of a share ``inner``."""
     noise = iid_draws(seed, **sizes)["f"]
     outer = math.sqrt(1 - inner**2)
-    mean = LIMIT_MEAN + LIMIT_STD[:, None] * (shift + scale * outer * noise)
-    std = np.broadcast_to(LIMIT_STD * scale * inner, mean.shape[:-1])
+    mean = LIMIT_MEAN + LIMIT_STD * (shift + scale * outer * noise)
+    std = np.broadcast_to(LIMIT_STD * scale * inner, mean.shape)
     return {"f_mean": mean, "f_std": np.array(std)}
 
 
@@ -93,7 +93,7 @@ def test_conditional_moments_that_do_not_vary_give_the_distance_exactly() -> Non
 
 def plug_in(f: np.ndarray) -> float:
     """What the square of the pooled differences would be, Monte-Carlo noise and all."""
-    deviation = (f - LIMIT_MEAN) / LIMIT_STD[:, None]
+    deviation = (f - LIMIT_MEAN) / LIMIT_STD
     means, stds = deviation.mean((0, 1)), ((deviation**2).mean((0, 1)) - 1) / 2
     return float(np.mean(means**2 + stds**2))
 

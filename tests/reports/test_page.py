@@ -30,7 +30,7 @@ def summaries(**changes: float | None) -> list[Summary]:
 
 def run(seed: int, draws: int = 30) -> DataTree:
     rng = np.random.default_rng(seed)
-    mean, std = rng.normal(size=(POINTS, OUTPUTS)), rng.uniform(0.1, 1, POINTS)
+    mean, std = rng.normal(size=(POINTS, OUTPUTS)), rng.uniform(0.1, 1, (POINTS, OUTPUTS))
     return make_run(iid_draws(seed, chains=5, draws=draws), nngp_mean=mean, nngp_std=std)
 
 

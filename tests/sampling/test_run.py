@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import bnnsample as bnn
-from bnnsample.repriorisation.targets import TARGETS, Standard
+from bnnsample.repriorisation.parameters import Standard
+from bnnsample.repriorisation.targets import TARGETS
 from bnnsample.sampling import chains, functionals
 from bnnsample.sampling.progress import Progress
 from bnnsample.sampling.settings import SEGMENT_DRAWS
@@ -53,7 +54,7 @@ def test_groups_names_and_shapes_are_arviz_conventions(run):
     predictions = run["predictions"]
     assert predictions["f"].dims == ("chain", "draw", "test_point", "output")
     assert predictions["f"].shape == predictions["f_mean"].shape == (CHAINS, DRAWS, M, OUT)
-    assert predictions["f_std"].shape == (CHAINS, DRAWS, M)
+    assert predictions["f_std"].shape == (CHAINS, DRAWS, M, OUT)
     assert run["posterior"]["layer_0_weight"].shape == (CHAINS, DRAWS, D, 7)
     assert run["posterior"]["readout"].shape == (CHAINS, DRAWS, 8, OUT)
     assert run["constant_data"]["nngp_mean"].shape == (M, OUT)

@@ -12,7 +12,7 @@ import pytest
 
 import bnnsample as bnn
 from bnnsample.pytrees import as_pytree
-from bnnsample.repriorisation.targets import Standard
+from bnnsample.repriorisation.parameters import Standard
 from bnnsample.sampling.engine import Engine, State
 from bnnsample.sampling.samplers.base import QUARTER_TURN
 from bnnsample.sampling.settings import SEGMENT_DRAWS, Settings

@@ -17,7 +17,8 @@ from xarray import DataArray, DataTree
 
 import bnnsample as bnn
 from bnnsample.pytrees import as_pytree
-from bnnsample.repriorisation.targets import Repriorised, unflatten
+from bnnsample.repriorisation.base import unflatten
+from bnnsample.repriorisation.parameters import Repriorised
 from tests.conftest import X64
 
 pytestmark = pytest.mark.skipif(not X64, reason="checks the law, which precision does not change")

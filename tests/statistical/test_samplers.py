@@ -107,7 +107,7 @@ def by_quadrature(one_unit) -> tuple[np.ndarray, np.ndarray]:
     def moments(position):
         predictions = target.drawer(jnp.asarray(X_TEST))(position, jax.random.key(0)).predictions
         mean = predictions["f_mean"]
-        return mean, mean**2 + predictions["f_std"][:, None] ** 2
+        return mean, mean**2 + predictions["f_std"] ** 2
 
     means, squares = jax.lax.map(moments, grid, batch_size=1000)
     mean, square = (jnp.tensordot(weight, values, 1) for values in (means, squares))

@@ -8,7 +8,8 @@ import jax
 from jaxtyping import Array
 
 from bnnsample.models.kernel import Covariance, Kernel, Shape
-from bnnsample.models.layers.base import Parameterisation, Std
+from bnnsample.models.layers.base import Parameterisation
+from bnnsample.models.scales import Std
 from bnnsample.numerics import safe_reciprocal
 
 

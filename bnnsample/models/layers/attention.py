@@ -11,10 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key
 
-from bnnsample.checks import NoKnownLimit, as_scale, bad_input, check_count
+from bnnsample.checks import NoKnownLimit, bad_input, check_count
 from bnnsample.models.kernel import Covariance, Kernel, Needs, Positions, Shape, has_pairs
-from bnnsample.models.layers.base import AbstractLayer, Std
-from bnnsample.models.layers.dense import as_bias_scale
+from bnnsample.models.layers.base import AbstractLayer
+from bnnsample.models.scales import Std, as_bias_std, as_std
 from bnnsample.numerics import cholesky
 from bnnsample.pytrees import as_pytree
 
@@ -62,13 +62,13 @@ class SelfAttention(AbstractLayer):
                 probably="a typing error",
             )
         for name in ("w_query_std", "w_key_std", "w_value_std", "w_out_std"):
-            scale = as_scale(f"SelfAttention {name}", getattr(self, name))
+            scale = as_std(f"SelfAttention {name}", getattr(self, name))
             object.__setattr__(self, name, scale)
         for name in ("b_std", "position_std"):
-            scale = as_bias_scale(f"SelfAttention {name}", getattr(self, name))
+            scale = as_bias_std(f"SelfAttention {name}", getattr(self, name))
             object.__setattr__(self, name, scale)
         if self.position_length is not None:
-            length = as_scale("SelfAttention position_length", self.position_length)
+            length = as_std("SelfAttention position_length", self.position_length)
             object.__setattr__(self, "position_length", length)
 
     def output_shape(self, input_shape: Shape) -> Shape:

@@ -11,14 +11,12 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import jax
-import numpy as np
 from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import bad_input
 from bnnsample.models.kernel import Kernel, Needs, Shape
 
 type Params = Any  # a pytree of arrays
-type Std = float | int | np.number | Array  # an array where one differentiates in it
 type Parameterisation = Literal["ntk", "standard"]
 
 

@@ -9,16 +9,14 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float, Key
 
-from bnnsample.checks import as_scale, check_count
+from bnnsample.checks import check_count
 from bnnsample.models.kernel import Kernel, Shape
 from bnnsample.models.layers.affine import affine_init, affine_kernel, affine_learning_rates
 from bnnsample.models.layers.base import (
     AbstractLayer,
     Parameterisation,
-    Std,
     check_parameterisation,
 )
-from bnnsample.models.layers.dense import as_bias_scale
 from bnnsample.models.layers.windows import (
     Padding,
     Sizes,
@@ -29,6 +27,7 @@ from bnnsample.models.layers.windows import (
     pad,
     window_mean,
 )
+from bnnsample.models.scales import Std, as_bias_std, as_std
 from bnnsample.pytrees import as_pytree
 
 DIMENSION_NUMBERS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
@@ -62,8 +61,8 @@ class Conv(AbstractLayer):
         strides = as_window("Conv strides", strides, dimensions=len(window))
         object.__setattr__(self, "filter_shape", window)
         object.__setattr__(self, "strides", strides)
-        object.__setattr__(self, "w_std", as_scale("Conv w_std", self.w_std))
-        object.__setattr__(self, "b_std", as_bias_scale("Conv b_std", self.b_std))
+        object.__setattr__(self, "w_std", as_std("Conv w_std", self.w_std))
+        object.__setattr__(self, "b_std", as_bias_std("Conv b_std", self.b_std))
 
     @property
     def _geometry(self) -> tuple[Shape, Shape, Padding]:

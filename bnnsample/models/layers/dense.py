@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-import numbers
 from dataclasses import dataclass
 from typing import Any
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from bnnsample.checks import as_scale, bad_input, check_count
+from bnnsample.checks import bad_input, check_count
 from bnnsample.models.kernel import Kernel, Shape
 from bnnsample.models.layers.affine import affine_init, affine_kernel, affine_learning_rates
 from bnnsample.models.layers.base import (
     AbstractLayer,
     Parameterisation,
-    Std,
     check_parameterisation,
 )
+from bnnsample.models.scales import Std, as_bias_std, as_std
 from bnnsample.pytrees import as_pytree
-
-
-def as_bias_scale(name: str, value: Any) -> Any:
-    """``value`` checked; the plain number 0 becomes None: no bias parameter."""
-    if value is None:
-        return None
-    value = as_scale(name, value, zero_allowed=True)
-    return None if isinstance(value, numbers.Real) and value == 0 else value
 
 
 @as_pytree("w_std", "b_std")
@@ -50,8 +41,8 @@ class Dense(AbstractLayer):
     def __post_init__(self) -> None:
         check_count("Dense width", self.width)
         check_parameterisation("Dense", self.parameterisation)
-        object.__setattr__(self, "w_std", as_scale("Dense w_std", self.w_std))
-        object.__setattr__(self, "b_std", as_bias_scale("Dense b_std", self.b_std))
+        object.__setattr__(self, "w_std", as_std("Dense w_std", self.w_std))
+        object.__setattr__(self, "b_std", as_bias_std("Dense b_std", self.b_std))
 
     @property
     def has_bias(self) -> bool:

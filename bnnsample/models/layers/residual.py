@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import jax
 from jaxtyping import Array, Float, Key
 
-from bnnsample.checks import NoKnownLimit, as_scale, bad_input, located
+from bnnsample.checks import NoKnownLimit, bad_input, located
 from bnnsample.models.kernel import Kernel, Needs, Shape
 from bnnsample.models.layers import serial
-from bnnsample.models.layers.base import AbstractLayer, Params, Std
+from bnnsample.models.layers.base import AbstractLayer, Params
+from bnnsample.models.scales import Std, as_std
 from bnnsample.pytrees import as_pytree
 
 
@@ -43,7 +44,7 @@ class Scale(AbstractLayer):
     factor: Std
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "factor", as_scale("Scale factor", self.factor))
+        object.__setattr__(self, "factor", as_std("Scale factor", self.factor))
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape

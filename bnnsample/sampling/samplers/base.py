@@ -16,7 +16,7 @@ from blackjax.base import SamplingAlgorithm
 from jaxtyping import Array, Bool, Float, Int
 
 from bnnsample.checks import bad_input
-from bnnsample.repriorisation.targets import AbstractTarget
+from bnnsample.repriorisation.base import AbstractTarget
 
 QUARTER_TURN = math.pi / 2
 """Integration time after which positions of N(0, I) are independent of where they started."""

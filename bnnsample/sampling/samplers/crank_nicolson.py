@@ -12,7 +12,7 @@ from blackjax.mcmc import elliptical_slice
 from jaxtyping import Array, Float, Key
 
 from bnnsample.randomness import normal
-from bnnsample.repriorisation.targets import AbstractTarget
+from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.sampling.integrators import finite_or_rejected
 from bnnsample.sampling.samplers.base import (
     QUARTER_TURN,

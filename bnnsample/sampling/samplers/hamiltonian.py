@@ -15,7 +15,7 @@ from blackjax.mcmc.hmc import HMCState
 from jaxtyping import Array, Float, Int, Key
 
 from bnnsample.checks import bad_input, check_count
-from bnnsample.repriorisation.targets import AbstractTarget
+from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.sampling.integrators import Integrator, integrator, unit_metric, value_and_slope
 from bnnsample.sampling.samplers.base import (
     QUARTER_TURN,

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import check_scale
 from bnnsample.randomness import normal
-from bnnsample.repriorisation.targets import AbstractTarget
+from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.sampling.integrators import Integrator, integrator, unit_metric, value_and_slope
 from bnnsample.sampling.samplers.base import (
     QUARTER_TURN,

@@ -13,7 +13,7 @@ from blackjax.mcmc import adjusted_mclmc, mclmc
 from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import check_count, check_scale
-from bnnsample.repriorisation.targets import AbstractTarget
+from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.sampling.integrators import finite_or_rejected
 from bnnsample.sampling.samplers.base import AbstractSampler, Info, Tuning, check_fraction
 

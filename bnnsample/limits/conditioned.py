@@ -1,0 +1,103 @@
+"""The infinitely wide network's posterior of any ``Posterior`` whose hyperparameters are known.
+
+A Gaussian likelihood gives a Gaussian process; any other is replaced by the Gaussian
+pseudo-likelihood of its Laplace fit, so that all of them predict by the same formulas.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+
+from bnnsample.checks import NoKnownLimit
+from bnnsample.limits.gaussian_process import KernelFunction, prior_variances
+from bnnsample.limits.kernels import nngp
+from bnnsample.limits.laplace import PseudoLikelihood, laplace_fit
+from bnnsample.limits.monte_carlo import monte_carlo_kernel
+from bnnsample.models.likelihoods.gaussian import Gaussian
+from bnnsample.models.network import Network
+from bnnsample.models.posterior import Posterior
+from bnnsample.models.scales import hyperparameters, substitute
+from bnnsample.numerics import cholesky, half_log_det, solve_lower
+from bnnsample.pytrees import as_pytree
+
+KERNEL_DRAWS = 50
+"""Prior draws that estimate the kernel of a network without a closed limit. A choice: what rests on
+it is how well a map fits, never what is sampled."""
+
+
+@as_pytree("kernel", "x", "pseudo", "factors", "weights", "log_evidence")
+@dataclass(frozen=True, eq=False)
+class Conditioned:
+    """A Gaussian process given Gaussian targets and noise, which may differ between outputs.
+
+    ``factors`` (k, n, n): Cholesky factors of the kernel matrix with the noise, one for all outputs
+    (k = 1) or one for each. ``weights`` (n, o): their solves against the targets.
+    """
+
+    kernel: KernelFunction
+    x: Float[Array, "n ..."]
+    pseudo: PseudoLikelihood
+    factors: Float[Array, "k n n"]
+    weights: Float[Array, "n o"]
+    log_evidence: Float[Array, ""]
+
+    def marginals(
+        self, x_test: Float[Array, "m ..."]
+    ) -> tuple[Float[Array, "m o"], Float[Array, "m o"]]:
+        """Mean and variance of each output at each point."""
+        cross = jnp.asarray(self.kernel(self.x, x_test), self.x.dtype)
+        whitened = jax.vmap(lambda factor: solve_lower(factor, cross))(self.factors)
+        prior = prior_variances(self.kernel, x_test)
+        variance = jnp.maximum(prior[:, None] - jnp.sum(whitened**2, axis=1).T, 0.0)
+        mean = cross.T @ self.weights
+        return mean, jnp.broadcast_to(variance, mean.shape)
+
+
+def limit_kernel(network: Network, x: Float[Array, "n ..."]) -> KernelFunction:
+    """The NNGP kernel, or where it has no closed form the estimate of it by draws."""
+    known = substitute(network, dict.fromkeys(hyperparameters(network), 1.0))
+    try:
+        jax.eval_shape(known.kernel, x[0], x[0])
+    except NoKnownLimit:
+        return monte_carlo_kernel(network, draws=KERNEL_DRAWS)
+    return Partial(nngp, network)
+
+
+def conditioned(posterior: Posterior, kernel: KernelFunction) -> Conditioned:
+    """The limit given the data of a posterior without hyperparameters."""
+    x, y, likelihood = posterior.x, posterior.y, posterior.likelihood
+    gram = jnp.asarray(kernel(x), x.dtype)
+    if not isinstance(likelihood, Gaussian):
+        outputs = posterior.network.readout_layer.width
+        fit = laplace_fit(gram, likelihood, y, outputs=outputs)
+        factors, weights, _ = _regression(gram, *fit.pseudo)
+        return Conditioned(kernel, x, fit.pseudo, factors, weights, fit.log_evidence)
+    noise_std = jnp.asarray(likelihood.noise_std, x.dtype)
+    factors, weights, log_evidence = _regression(gram, y, noise_std)
+    pseudo = PseudoLikelihood(y, jnp.broadcast_to(noise_std, y.shape))
+    return Conditioned(kernel, x, pseudo, factors, weights, log_evidence)
+
+
+def _regression(
+    gram: Float[Array, "n n"], y: Float[Array, "n o"], noise_std: Float[Array, "#n #o"]
+) -> tuple[Float[Array, "k n n"], Float[Array, "n o"], Float[Array, ""]]:
+    """Factors, weights and log evidence, sharing one factor where outputs share their noise."""
+
+    def given(y: Float[Array, "n c"], noise_std: Float[Array, " n"]) -> tuple[Array, Array, Array]:
+        factor = cholesky(gram + jnp.diag(noise_std**2))
+        whitened = solve_lower(factor, y)
+        value = -0.5 * jnp.sum(whitened**2) - y.shape[1] * half_log_det(factor)
+        constant = 0.5 * y.size * jnp.log(2 * jnp.pi)
+        return factor, solve_lower(factor, whitened, transpose=True), value - constant
+
+    if noise_std.ndim == 0 or noise_std.shape[-1] == 1:
+        factor, weights, value = given(y, jnp.broadcast_to(noise_std, (len(y), 1))[:, 0])
+        return factor[None], weights, value
+    noise_std = jnp.broadcast_to(noise_std, y.shape)
+    factors, weights, values = jax.vmap(given)(y.T[:, :, None], noise_std.T)
+    return factors, weights[..., 0].T, jnp.sum(values)

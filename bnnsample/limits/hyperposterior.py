@@ -1,0 +1,107 @@
+"""Where the infinitely wide network puts its hyperparameters: mode and curvature of its evidence.
+
+``z = centre + root u`` with these makes ``u`` near N(0, I) under the posterior of a wide network
+(theory section 5). The map is fixed, its Jacobian constant: what it was fitted to matters for how
+fast chains move, not for what they sample.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.optimize import minimize
+
+from bnnsample.limits.conditioned import conditioned, limit_kernel
+from bnnsample.limits.gaussian_process import KernelFunction
+from bnnsample.models.hyperpriors import constrained, prior_centre
+from bnnsample.models.likelihoods.gaussian import Gaussian
+from bnnsample.models.posterior import Posterior
+from bnnsample.models.scales import substitute
+from bnnsample.numerics import cholesky, eigh, half_log_det
+
+LARGEST_STD = 2.0
+"""Standard deviation, in unconstrained space, that the map gives a direction at most, where the
+evidence is flat or curved upwards; arbitrary."""
+
+MAX_ITERATIONS = 100
+UNUSABLE = 1e10
+"""The loss where the evidence is not finite, so that the search turns back."""
+
+
+class Coordinates(NamedTuple):
+    """``z = centre + root u`` of unconstrained hyperparameters; ``root`` is lower triangular."""
+
+    centre: Float[Array, " k"]
+    root: Float[Array, "k k"]
+
+    def unconstrained(self, u: Float[Array, " k"]) -> Float[Array, " k"]:
+        """``z`` of ``u``."""
+        return self.centre + self.root @ u
+
+    @property
+    def log_det(self) -> Float[Array, ""]:
+        """``log |det dz/du|``."""
+        return half_log_det(self.root)
+
+
+def hyperposterior(posterior: Posterior) -> Coordinates:
+    """Mode and root of the covariance, by Laplace, of a posterior's unconstrained hyperparameters.
+
+    The evidence is that of the NNGP, by Laplace too where the likelihood is not Gaussian.
+    """
+    kernel = limit_kernel(posterior.network, posterior.x)
+    start = prior_centre(posterior.hyperpriors, posterior.x.dtype)
+    step = float(jnp.finfo(start.dtype).eps) ** 0.25
+
+    def loss_and_slope(z: np.ndarray) -> tuple[float, np.ndarray]:
+        at = jnp.asarray(z, start.dtype)
+        if isinstance(posterior.likelihood, Gaussian):
+            value, slope = (np.asarray(part, float) for part in _gradient(posterior, kernel, at))
+        else:
+            value, slope = _differences(posterior, kernel, np.asarray(z, float), step)
+        if not (np.isfinite(value) and np.isfinite(slope).all()):
+            return UNUSABLE, np.zeros_like(slope)
+        return -float(value), -slope
+
+    found = minimize(
+        loss_and_slope, np.asarray(start, float), jac=True, method="BFGS",
+        options={"maxiter": MAX_ITERATIONS},
+    )  # fmt: skip
+    columns = [
+        (loss_and_slope(found.x + shift)[1] - loss_and_slope(found.x - shift)[1]) / (2 * step)
+        for shift in step * np.eye(start.size)
+    ]
+    hessian = np.stack(columns)
+    values, vectors = eigh(jnp.asarray((hessian + hessian.T) / 2, start.dtype))
+    covariance = (vectors / jnp.maximum(values, LARGEST_STD**-2)[None, :]) @ vectors.T
+    return Coordinates(jnp.asarray(found.x, start.dtype), cholesky(covariance))
+
+
+@jax.jit
+def log_evidence(
+    posterior: Posterior, kernel: KernelFunction, z: Float[Array, " k"]
+) -> Float[Array, ""]:
+    """``log p(y, z)`` of the limit at unconstrained hyperparameters ``z``."""
+    values, log_prior = constrained(posterior.hyperpriors, z)
+    given = conditioned(posterior.given(values), substitute(kernel, values))
+    return given.log_evidence + log_prior
+
+
+_gradient = jax.jit(jax.value_and_grad(log_evidence, argnums=2))
+
+
+def _differences(
+    posterior: Posterior, kernel: KernelFunction, z: np.ndarray, step: float
+) -> tuple[float, np.ndarray]:
+    """The log evidence and its slope by central differences, for Laplace's."""
+
+    def value(z: np.ndarray) -> float:
+        return float(log_evidence(posterior, kernel, jnp.asarray(z, posterior.x.dtype)))
+
+    shifts = 10 * step * np.eye(z.size)
+    slopes = [(value(z + shift) - value(z - shift)) / (20 * step) for shift in shifts]
+    return value(z), np.array(slopes)

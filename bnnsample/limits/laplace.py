@@ -1,0 +1,151 @@
+"""Laplace's approximation of an infinitely wide network's posterior, for any likelihood.
+
+With ``f = R v``, ``R`` the symmetric root of the kernel and ``v`` from N(0, I), Newton's method
+finds the mode of ``log p(y | f) - |v|^2 / 2``. There the likelihood is replaced by a Gaussian one,
+of pseudo-targets and a pseudo-noise for each point and output (theory section 5): with the
+diagonal ``D`` of minus its second derivative, ``y~ = f^ + D^-1 d log p / df`` and ``D^-1/2``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from bnnsample.models.likelihoods.base import AbstractLikelihood
+from bnnsample.numerics import (
+    add_diagonal,
+    cholesky,
+    conjugate_gradients,
+    half_log_det,
+    positive_part,
+    symmetric_root,
+)
+from bnnsample.pytrees import as_pytree
+
+MAX_STEPS = 100
+HALVINGS = 20
+"""Newton steps, and how often one may be halved until it ascends; both arbitrary."""
+
+LEAST_PRECISION = 1e-4
+"""Of the largest: where a likelihood hardly speaks, its pseudo-noise is 100 times that of the point
+where it speaks most, and its pseudo-target that many steps away at most; arbitrary."""
+
+
+class PseudoLikelihood(NamedTuple):
+    """Gaussian targets and noise (n, o) in place of a likelihood: ``y ~ N(f, noise_std^2)``."""
+
+    y: Float[Array, "n o"]
+    noise_std: Float[Array, "n o"]
+
+
+@as_pytree("mode", "pseudo", "log_evidence", "steps", "decrement", "converged")
+@dataclass(frozen=True, eq=False)
+class LaplaceFit:
+    """What ``laplace_fit`` found, and whether it is a mode.
+
+    ``decrement``: half of what the quadratic model says the log density would still gain, in nats,
+    below ``sqrt(eps)`` per target where it has ``converged``. ``log_evidence`` is Laplace's, in
+    which outputs do not curve each other's likelihood.
+    """
+
+    mode: Float[Array, "n o"]
+    pseudo: PseudoLikelihood
+    log_evidence: Float[Array, ""]
+    steps: Int[Array, ""]
+    decrement: Float[Array, ""]
+    converged: Bool[Array, ""]
+
+
+class _Search(NamedTuple):
+    v: Float[Array, "n o"]
+    value: Float[Array, ""]
+    decrement: Float[Array, ""]
+    steps: Int[Array, ""]
+
+
+@partial(jax.jit, static_argnames="outputs")
+def laplace_fit(
+    gram: Float[Array, "n n"], likelihood: AbstractLikelihood, y: Array, *, outputs: int
+) -> LaplaceFit:
+    """The mode and curvature of ``outputs`` functions with covariance ``gram``, given ``y``."""
+    root, _ = symmetric_root(gram)
+    tolerance = jnp.finfo(gram.dtype).eps ** 0.5 * len(gram) * outputs
+
+    def log_likelihood(f: Float[Array, "n o"]) -> Float[Array, ""]:
+        return likelihood.log_density(f, y)
+
+    def log_density(v: Float[Array, "n o"]) -> Float[Array, ""]:
+        return log_likelihood(root @ v) - 0.5 * jnp.sum(v**2)
+
+    def newton(search: _Search) -> _Search:
+        f = root @ search.v
+        gradient = root @ jax.grad(log_likelihood)(f) - search.v
+        precision = _precision(log_likelihood, f)
+
+        def curvature(v: Float[Array, "n o"]) -> Float[Array, "n o"]:
+            return v + root @ jnp.einsum("ijk,ik->ij", precision, root @ v)
+
+        step = conjugate_gradients(curvature, gradient)
+        size, value = _ascend(log_density, search, step)
+        return _Search(
+            v=search.v + size * step,
+            value=value,
+            decrement=0.5 * jnp.sum(gradient * step),
+            steps=search.steps + 1,
+        )
+
+    start = jnp.zeros((len(gram), outputs), gram.dtype)
+    first = _Search(start, log_density(start), jnp.asarray(jnp.inf, gram.dtype), jnp.asarray(0))
+    found = jax.lax.while_loop(
+        lambda search: (search.decrement > tolerance) & (search.steps < MAX_STEPS), newton, first
+    )
+    f = root @ found.v
+    diagonal = jnp.diagonal(_precision(log_likelihood, f), axis1=1, axis2=2)
+    precision = jnp.maximum(diagonal, LEAST_PRECISION * jnp.max(diagonal))
+    pseudo = PseudoLikelihood(f + jax.grad(log_likelihood)(f) / precision, precision**-0.5)
+    half_log_dets = jax.vmap(_half_log_det, in_axes=(None, 1))(root, precision)
+    return LaplaceFit(
+        mode=f,
+        pseudo=pseudo,
+        log_evidence=found.value - jnp.sum(half_log_dets),
+        steps=found.steps,
+        decrement=found.decrement,
+        converged=found.decrement <= tolerance,
+    )
+
+
+def _precision(log_likelihood, f: Float[Array, "n o"]) -> Float[Array, "n o o"]:
+    """Minus the second derivative at each point, its negative part left out."""
+
+    def column(unit: Float[Array, " o"]) -> Float[Array, "n o"]:
+        direction = jnp.broadcast_to(unit[None], f.shape)
+        return -jax.jvp(jax.grad(log_likelihood), (f,), (direction,))[1]
+
+    blocks = jax.vmap(column, out_axes=2)(jnp.eye(f.shape[1], dtype=f.dtype))
+    return jax.vmap(positive_part)(blocks)
+
+
+def _ascend(log_density, search: _Search, step: Float[Array, "n o"]):
+    """The size to which Newton's step must be halved until it ascends, and the value there."""
+
+    def at(size: Float[Array, ""]) -> Float[Array, ""]:
+        value = log_density(search.v + size * step)
+        return jnp.where(jnp.isfinite(value), value, -jnp.inf)
+
+    whole = jnp.ones((), search.v.dtype)
+    size, value = jax.lax.while_loop(
+        lambda tried: (tried[1] < search.value) & (tried[0] > 0.5**HALVINGS),
+        lambda tried: (0.5 * tried[0], at(0.5 * tried[0])),
+        (whole, at(whole)),
+    )
+    ascends = value >= search.value
+    return jnp.where(ascends, size, 0.0), jnp.where(ascends, value, search.value)
+
+
+def _half_log_det(root: Float[Array, "n n"], precision: Float[Array, " n"]) -> Float[Array, ""]:
+    return half_log_det(cholesky(add_diagonal(root @ (precision[:, None] * root), 1.0)))

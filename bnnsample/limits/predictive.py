@@ -1,0 +1,61 @@
+"""What the infinitely wide network predicts, averaged over its unknown hyperparameters."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from jaxtyping import Array, Float
+from scipy.stats import norm, qmc
+
+from bnnsample.limits.conditioned import conditioned
+from bnnsample.limits.gaussian_process import KernelFunction
+from bnnsample.limits.hyperposterior import Coordinates, log_evidence
+from bnnsample.limits.kernels import nngp
+from bnnsample.models.hyperpriors import constrained
+from bnnsample.models.posterior import Posterior
+from bnnsample.models.priors import log_prior
+from bnnsample.models.scales import substitute
+
+LOG_NODES = 5
+"""Hyperparameters are averaged over 2^5 quasi-random values from the Laplace fit, weighted by what
+the evidence makes of them. A choice: each costs a kernel matrix and its factor."""
+
+
+def limit_marginals(
+    posterior: Posterior, x_test: Float[Array, "m ..."], coordinates: Coordinates | None
+) -> tuple[Float[Array, "m o"], Float[Array, "m o"]]:
+    """Mean and standard deviation of the limit's outputs at ``x_test``.
+
+    ``coordinates``, from ``hyperposterior``, where there are hyperparameters. Of likelihoods that
+    are not Gaussian it is Laplace's approximation. Raises ``NoKnownLimit``.
+    """
+    kernel = Partial(nngp, posterior.network)
+    if coordinates is None:
+        mean, variance = conditioned(posterior, kernel).marginals(x_test)
+        return mean, jnp.sqrt(variance)
+    nodes = norm.ppf(qmc.Sobol(coordinates.centre.size, rng=0).random_base2(LOG_NODES))
+    log_weights, moments = [], []
+    for node in nodes:
+        u = jnp.asarray(node, posterior.x.dtype)
+        z = coordinates.unconstrained(u)
+        # from N(0, I) to the posterior of u
+        log_weights.append(float(log_evidence(posterior, kernel, z) - log_prior(u)))
+        moments.append(_moments(posterior, kernel, z, x_test))
+    weights = np.exp(np.array(log_weights) - np.max(log_weights))
+    first, second = (
+        sum(w * part for w, part in zip(weights / weights.sum(), parts, strict=True))
+        for parts in zip(*moments, strict=True)
+    )
+    return jnp.asarray(first), jnp.sqrt(jnp.maximum(second - first**2, 0.0))
+
+
+@jax.jit
+def _moments(
+    posterior: Posterior, kernel: KernelFunction, z: Float[Array, " k"], x_test: Array
+) -> tuple[Float[Array, "m o"], Float[Array, "m o"]]:
+    values, _ = constrained(posterior.hyperpriors, z)
+    given = conditioned(posterior.given(values), substitute(kernel, values))
+    mean, variance = given.marginals(x_test)
+    return mean, variance + mean**2

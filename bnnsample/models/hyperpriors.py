@@ -1,0 +1,48 @@
+"""Hyperparameters as one vector of unconstrained numbers, by NumPyro's bijections."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+
+type Priors = Mapping[str, dist.Distribution]
+
+PRIOR_DRAWS = 1000
+"""Draws for the centre of the priors in unconstrained space."""
+
+
+def unconstrained_dim(priors: Priors) -> int:
+    """How many numbers the hyperparameters are."""
+    return sum(math.prod(prior.shape()) for prior in priors.values())
+
+
+def constrained(priors: Priors, z: Float[Array, " k"]) -> tuple[dict[str, Array], Float[Array, ""]]:
+    """The hyperparameters of ``z``, and the log density of ``z`` under their priors."""
+    values, log_density, start = {}, jnp.zeros((), z.dtype), 0
+    for name, prior in priors.items():
+        shape = prior.shape()
+        part = z[start : start + math.prod(shape)].reshape(shape)
+        start += part.size
+        bijection = dist.biject_to(prior.support)
+        value = bijection(part)
+        jacobian = bijection.log_abs_det_jacobian(part, value)
+        log_density += jnp.sum(prior.log_prob(value) + jacobian).astype(z.dtype)
+        values[name] = value.astype(z.dtype)
+    return values, log_density
+
+
+def prior_centre(priors: Priors, dtype: jnp.dtype) -> Float[Array, " k"]:
+    """The mean of the priors in unconstrained space."""
+    parts = [
+        jnp.mean(
+            dist.biject_to(prior.support).inv(prior.sample(jax.random.key(0), (PRIOR_DRAWS,))),
+            axis=0,
+        ).ravel()
+        for prior in priors.values()
+    ]
+    return jnp.concatenate(parts).astype(dtype)

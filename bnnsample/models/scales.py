@@ -1,0 +1,163 @@
+"""Scales of layers and likelihoods: known, or unknown with a prior and then sampled.
+
+A NumPyro distribution in place of a number makes a scale a hyperparameter. The same distribution
+object in several places is one hyperparameter; equal ones that were made apart are several.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.core import Tracer
+
+from bnnsample.checks import as_scale, bad_input
+from bnnsample.pytrees import as_pytree
+
+type Std = Any
+"""A finite positive number; an array where one differentiates in it; or a prior."""
+
+PROBED = np.linspace(-8.0, 8.0, 33)
+"""Unconstrained values at which the support of a prior is looked at; arbitrary."""
+
+
+@as_pytree("prior")
+@dataclass(frozen=True)
+class Hyperparameter:
+    """A quantity that is sampled: its prior, and its name once it belongs to a posterior."""
+
+    name: str | None
+    prior: dist.Distribution
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of its values."""
+        return self.prior.shape()
+
+    def __repr__(self) -> str:
+        return f"Hyperparameter({self.name!r}, {prior_text(self.prior)})"
+
+
+def is_unknown(value: object) -> bool:
+    """Whether a scale is a hyperparameter."""
+    return isinstance(value, Hyperparameter)
+
+
+def as_std(name: str, value: Any, *, shaped: bool = False) -> Std:
+    """``value`` checked: a positive number, a prior of one, and ``shaped`` arrays of either."""
+    if is_unknown(value):
+        return value
+    if isinstance(value, dist.Distribution):
+        _check_prior(name, value, shaped=shaped)
+        return Hyperparameter(None, value)
+    if shaped and not isinstance(value, Tracer) and np.ndim(value) > 0:
+        return _positive_array(name, value)
+    return as_scale(name, value)
+
+
+def as_bias_std(name: str, value: Any) -> Std | None:
+    """``value`` checked; the plain number 0 becomes None: no bias parameter."""
+    if value is None or is_unknown(value) or isinstance(value, dist.Distribution):
+        return None if value is None else as_std(name, value)
+    value = as_scale(name, value, zero_allowed=True)
+    return None if isinstance(value, numbers.Real) and value == 0 else value
+
+
+def hyperparameters(tree: Any) -> dict[str, dist.Distribution]:
+    """The priors of the named hyperparameters in ``tree``, by name."""
+    return {str(leaf.name): leaf.prior for _, leaf in _unknowns(tree)}
+
+
+def substitute[T](tree: T, values: Mapping[str, Any]) -> T:
+    """``tree`` with values in place of hyperparameters."""
+    return jax.tree.map(
+        lambda leaf: values[leaf.name] if is_unknown(leaf) else leaf, tree, is_leaf=is_unknown
+    )
+
+
+def named[T](tree: T, names_of: Callable[[tuple[Any, ...]], tuple[str, str]]) -> T:
+    """``tree`` with a name for each hyperparameter that has none.
+
+    ``names_of`` a path are a short name, which all places of one prior share, and a long one for
+    where several priors would have the same short one.
+    """
+    unnamed = [(path, leaf.prior) for path, leaf in _unknowns(tree) if leaf.name is None]
+    owners: dict[str, set[int]] = {}
+    for path, prior in unnamed:
+        owners.setdefault(names_of(path)[0], set()).add(id(prior))
+    names: dict[int, str] = {}
+    for path, prior in unnamed:
+        short, long = names_of(path)
+        names.setdefault(id(prior), short if len(owners[short]) == 1 else long)
+    return jax.tree.map(
+        lambda leaf: (
+            replace(leaf, name=names[id(leaf.prior)])
+            if is_unknown(leaf) and leaf.name is None
+            else leaf
+        ),
+        tree,
+        is_leaf=is_unknown,
+    )
+
+
+def prior_text(prior: dist.Distribution) -> str:
+    """``HalfNormal(scale=1.0)``: the distribution and its arguments, as one would write them."""
+    arguments = (
+        f"{name}={_number_text(getattr(prior, name))}"
+        for name in prior.arg_constraints
+        if name in prior.__dict__ and prior.__dict__[name] is not None
+    )
+    return f"{type(prior).__name__}({', '.join(arguments)})"
+
+
+def _number_text(value: Any) -> str:
+    return repr(value if isinstance(value, Tracer | str) else np.asarray(value).tolist())
+
+
+def _unknowns(tree: Any) -> list[tuple[tuple[Any, ...], Hyperparameter]]:
+    leaves = jax.tree.leaves_with_path(tree, is_leaf=is_unknown)
+    return [(path, leaf) for path, leaf in leaves if is_unknown(leaf)]
+
+
+def _check_prior(name: str, prior: dist.Distribution, *, shaped: bool) -> None:
+    try:
+        positive = not prior.is_discrete and bool(
+            jnp.all(dist.biject_to(prior.support)(jnp.asarray(PROBED)) >= 0)
+        )
+    except (NotImplementedError, TypeError, ValueError):
+        positive = False
+    if not positive:
+        raise bad_input(
+            name,
+            got=prior_text(prior),
+            expected="a prior of a positive number, such as HalfNormal(1.0) or LogNormal(0.0, 1.0)",
+            probably="a prior of the logarithm, whose exponential has LogNormal",
+        )
+    shape = prior.shape()
+    if shape and not (shaped and len(shape) == 1):
+        raise bad_input(
+            name,
+            got=f"a prior of values of shape {shape}",
+            expected="one of a single number" + (", or of one for each output" if shaped else ""),
+            probably="parameters of the prior that are arrays",
+        )
+
+
+def _positive_array(name: str, value: Any) -> jax.Array:
+    array = np.asarray(value)
+    good = np.issubdtype(array.dtype, np.number) and array.ndim <= 2 and array.size > 0
+    if not (good and bool(np.all(np.isfinite(array) & (array > 0)))):
+        raise bad_input(
+            name,
+            got=np.array2string(array, threshold=6),
+            expected="finite numbers above 0, in an array of one or two axes",
+            probably="a missing value, a logarithm or noise of other data",
+        )
+    floating = np.issubdtype(array.dtype, np.floating)
+    return jnp.asarray(array if floating else array.astype(float))

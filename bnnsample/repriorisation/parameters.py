@@ -1,0 +1,111 @@
+"""The posterior as it is, and after the map of the readout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from bnnsample.checks import check_scale
+from bnnsample.limits.laplace import PseudoLikelihood
+from bnnsample.models.likelihoods.gaussian import Gaussian
+from bnnsample.models.network import Parameters
+from bnnsample.models.posterior import Posterior
+from bnnsample.pytrees import as_pytree
+from bnnsample.repriorisation.base import (
+    AbstractTarget,
+    Position,
+    flatten,
+    normal_vector,
+    unflatten,
+)
+from bnnsample.repriorisation.bijections import AbstractReadoutMap
+from bnnsample.repriorisation.collapse import collapsed_log_likelihood
+from bnnsample.repriorisation.conditional import gaussian_targets, readout_bijection
+
+
+@as_pytree("posterior")
+@dataclass(frozen=True)
+class Standard(AbstractTarget):
+    """The posterior of the network's parameters as they are: hidden weights, then readout."""
+
+    posterior: Posterior
+    name: str = field(default="standard", init=False)
+
+    def log_likelihood(self, position: Position) -> Float[Array, ""]:
+        return self.posterior.log_likelihood(unflatten(self.posterior, position))
+
+    def constrain(self, position: Position, key: Key[Array, ""]) -> Parameters:
+        return unflatten(self.posterior, position)
+
+    def fitted(self, position: Position) -> Float[Array, "n o"]:
+        return self.posterior.network.apply(unflatten(self.posterior, position), self.posterior.x)
+
+    def init(self, key: Key[Array, ""]) -> Position:
+        if not isinstance(self.posterior.likelihood, Gaussian):
+            return normal_vector(self.posterior, self.posterior.parameter_shapes, key)
+        repriorised = Repriorised(self.posterior)
+        return flatten(repriorised.constrain(repriorised.init(key), key))
+
+
+@as_pytree("posterior", "ridge", "pseudo")
+@dataclass(frozen=True)
+class Repriorised(AbstractTarget):
+    """The posterior of ``(h, phi)``, where ``W = M + S phi``: N(0, I) in the wide limit.
+
+    The map is that of Gaussian targets and noise. By default these are the posterior's own, and the
+    density factorises into N(0, I) and the collapsed likelihood (theory section 3). With a
+    ``ridge``, another noise variance, or a ``pseudo``-likelihood for a posterior that is not
+    Gaussian, they are those of some ``q(y~ | f)``, and the density has ``p(y | f) / q(y~ | f)``
+    besides, which is what the log-determinant comes to.
+    """
+
+    posterior: Posterior
+    ridge: float | None = None
+    pseudo: PseudoLikelihood | None = None
+    name: str = field(default="repriorised", init=False)
+
+    def __post_init__(self) -> None:
+        if self.ridge is not None:
+            check_scale("ridge", self.ridge)
+
+    def log_likelihood(self, position: Position) -> Float[Array, ""]:
+        hidden, phi = unflatten(self.posterior, position)
+        features = self.posterior.network.features(hidden, self.posterior.x)
+        y, noise_std = self._targets
+        collapsed = collapsed_log_likelihood(features, y, noise_std)
+        if self.ridge is None and self.pseudo is None:
+            return collapsed
+        f = features @ self._bijection.forward_and_logdet(features, phi)[0]
+        likelihood = self.posterior.likelihood.log_density(f, self.posterior.y)
+        return collapsed + likelihood - Gaussian(noise_std).log_density(f, y)
+
+    def constrain(self, position: Position, key: Key[Array, ""]) -> Parameters:
+        return self._params_and_features(position)[0]
+
+    def fitted(self, position: Position) -> Float[Array, "n o"]:
+        params, features = self._params_and_features(position)
+        return features @ params.readout
+
+    def init(self, key: Key[Array, ""]) -> Position:
+        return normal_vector(self.posterior, self.posterior.parameter_shapes, key)
+
+    def _params_and_features(self, position: Position) -> tuple[Parameters, Float[Array, "n p"]]:
+        hidden, phi = unflatten(self.posterior, position)
+        features = self.posterior.network.features(hidden, self.posterior.x)
+        readout, _ = self._bijection.forward_and_logdet(features, phi)
+        return Parameters(hidden, readout), features
+
+    @property
+    def _targets(self) -> PseudoLikelihood:
+        if self.pseudo is not None:
+            return self.pseudo
+        if self.ridge is not None:
+            return PseudoLikelihood(self.posterior.y, jnp.sqrt(self.ridge))
+        return gaussian_targets(self.posterior)
+
+    @property
+    def _bijection(self) -> AbstractReadoutMap:
+        p = self.posterior.parameter_shapes.readout.shape[0]
+        return readout_bijection(p, *self._targets)
