@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
 
 import bnnsample as bnn
 from bnnsample.models.kernel import Shape
@@ -27,6 +29,40 @@ NETWORKS = {
     "linear": bnn.Network([bnn.Dense(6, 1.3, 0.2), bnn.Dense(4, 0.7, 0.5)]),
     "no hidden parameters": bnn.Network([bnn.Activation("relu"), bnn.Dense(2, 1.4, 0.3)]),
 }
+
+
+class Case(NamedTuple):
+    """A likelihood, and targets of its kind for n points and o outputs."""
+
+    likelihood: bnn.AbstractLikelihood
+    targets: Callable[[np.random.Generator, int, int], np.ndarray]
+
+
+LIKELIHOODS = {
+    "Gaussian": Case(bnn.Gaussian(0.4), lambda rng, n, o: rng.standard_normal((n, o))),
+    "heteroscedastic": Case(
+        bnn.HeteroscedasticGaussian(), lambda rng, n, o: rng.standard_normal((n, o // 2))
+    ),
+    "Student t": Case(bnn.StudentT(3.5, 0.7), lambda rng, n, o: rng.standard_normal((n, o))),
+    "Bernoulli": Case(bnn.Bernoulli(), lambda rng, n, o: rng.integers(0, 2, (n, o))),
+    "categorical": Case(bnn.Categorical(), lambda rng, n, o: rng.integers(0, o, (n, 1))),
+    "Poisson": Case(bnn.Poisson(), lambda rng, n, o: rng.poisson(2.0, (n, o))),
+    "negative binomial": Case(
+        bnn.NegativeBinomial(1.7), lambda rng, n, o: rng.poisson(2.0, (n, o))
+    ),
+}
+
+PRIORS = {
+    "half-normal": dist.HalfNormal(0.7),
+    "half-Cauchy": dist.HalfCauchy(1.3),
+    "log-normal": dist.LogNormal(-0.2, 0.6),
+    "gamma": dist.Gamma(2.5, 1.7),
+    "inverse gamma": dist.InverseGamma(3.0, 2.0),
+    "exponential": dist.Exponential(1.4),
+    "uniform": dist.Uniform(0.2, 1.9),
+    "Weibull": dist.Weibull(1.2, 1.8),
+}
+"""Priors of positive numbers."""
 
 SAMPLERS: dict[str, AbstractSampler] = {
     "HMC rotation": bnn.HMC(),

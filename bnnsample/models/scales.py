@@ -155,7 +155,7 @@ def _positive_array(name: str, value: Any) -> jax.Array:
     if not (good and bool(np.all(np.isfinite(array) & (array > 0)))):
         raise bad_input(
             name,
-            got=np.array2string(array, threshold=6),
+            got=" ".join(np.array2string(array, threshold=6).split()),
             expected="finite numbers above 0, in an array of one or two axes",
             probably="a missing value, a logarithm or noise of other data",
         )

@@ -12,11 +12,13 @@ from importlib import metadata
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from xarray import DataTree
 
 from bnnsample.checks import NoKnownLimit
+from bnnsample.limits.gaussian_process import check_factorised
 from bnnsample.limits.hyperposterior import hyperposterior
 from bnnsample.limits.predictive import limit_marginals
 from bnnsample.models.likelihoods.gaussian import Gaussian
@@ -46,6 +48,8 @@ def limit_at(posterior: Posterior, x_test: Float[Array, "m ..."]) -> dict[str, n
     """
     coordinates = hyperposterior(posterior) if posterior.hyperpriors else None
     mean, std = limit_marginals(posterior, x_test, coordinates)
+    noise = getattr(posterior.likelihood, "noise_std", "this likelihood")
+    check_factorised(jnp.sum(mean), noise, posterior.x)
     name = "nngp" if isinstance(posterior.likelihood, Gaussian) else "laplace"
     return {f"{name}_mean": np.asarray(mean), f"{name}_std": np.asarray(std)}
 

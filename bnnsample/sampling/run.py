@@ -147,7 +147,7 @@ def resume(
         settings = replace(settings, draws=settings.draws + int(extra_draws))
         check_mesh(mesh, settings.chains, len(settings.target.posterior.x), folder)
         with first_process_first("open store"):
-            store = DrawStore(folder)
+            store = DrawStore(folder, columns=settings.columns)
         return _run(settings, store, folder, on_progress, mesh, checkpoint_every)
 
 
@@ -159,10 +159,12 @@ def _begin(settings: Settings, folder: Path | None) -> tuple[Settings, DrawStore
     begun = None if folder is None else find_begun(folder, settings.record)
     if begun is not None:
         # a run made longer keeps the chunks that its store has
-        return replace(settings, segment=begun["segment"]), DrawStore(folder)
+        return replace(settings, segment=begun["segment"]), DrawStore(
+            folder, columns=settings.columns
+        )
     data = constant_data(settings)
     with guarded(folder):
-        store = DrawStore(folder, empty=True)
+        store = DrawStore(folder, columns=settings.columns, empty=True)
         for group, arrays in data.items():
             store.put(group, arrays)
     if folder is not None:

@@ -43,6 +43,13 @@ class Settings:
     x_test: Float[Array, "m ..."] | None
     segment: int
 
+    @property
+    def columns(self) -> str:
+        """What the columns of ``y`` are called: outputs, where there is one for each of them."""
+        posterior = self.target.posterior
+        outputs = posterior.network.readout_layer.width
+        return "output" if posterior.y.shape[1] == outputs else "target"
+
     @functools.cached_property
     def record(self) -> dict[str, Any]:
         """The settings as JSON; data by their digest, as they are stored with the draws."""

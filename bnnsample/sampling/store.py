@@ -22,7 +22,6 @@ from bnnsample.files import replacing
 
 DIMENSIONS: dict[str, tuple[str, ...]] = {
     "f": ("test_point", "output"),
-    "y": ("test_point", "target"),
     "f_mean": ("test_point", "output"),
     "f_std": ("test_point", "output"),
     "hidden_projection": ("projection",),
@@ -34,7 +33,6 @@ DIMENSIONS: dict[str, tuple[str, ...]] = {
 
 CONSTANT_DIMENSIONS: dict[str, tuple[str, ...]] = {
     "x": ("point",),
-    "y": ("point", "target"),
     "x_test": ("test_point",),
     "nngp_mean": ("test_point", "output"),
     "nngp_std": ("test_point", "output"),
@@ -55,8 +53,15 @@ DRAWS = "draws.zarr"
 class DrawStore:
     """Arrays (chain, draw, ...) in groups, written segment by segment."""
 
-    def __init__(self, folder: Path | None = None, *, empty: bool = False) -> None:
-        """In memory without a folder; ``empty`` removes what a folder's store has."""
+    def __init__(
+        self, folder: Path | None = None, *, columns: str = "output", empty: bool = False
+    ) -> None:
+        """In memory without a folder; ``empty`` removes what a folder's store has.
+
+        ``columns`` names the dimension of the columns of ``y``.
+        """
+        self._dimensions = DIMENSIONS | {"y": ("test_point", columns)}
+        self._constant_dimensions = CONSTANT_DIMENSIONS | {"y": ("point", columns)}
         self._store = MemoryStore() if folder is None else LocalStore(folder / DRAWS)
         self._root = zarr.open_group(self._store, mode="w" if empty else "a", zarr_format=3)
 
@@ -75,7 +80,11 @@ class DrawStore:
                     chunks=(chains, segment, *(max(size, 1) for size in leaf.shape)),
                     dtype=leaf.dtype,
                     fill_value=np.nan if np.issubdtype(leaf.dtype, np.floating) else 0,
-                    dimension_names=("chain", "draw", *_dimensions(DIMENSIONS, name, leaf.ndim)),
+                    dimension_names=(
+                        "chain",
+                        "draw",
+                        *_dimensions(self._dimensions, name, leaf.ndim),
+                    ),
                     compressors=None,
                     overwrite=True,
                 )
@@ -98,7 +107,7 @@ class DrawStore:
     def put(self, group: str, arrays: Mapping[str, np.ndarray]) -> None:
         """Whole arrays that do not depend on the draw."""
         for name, values in arrays.items():
-            dimensions = _dimensions(CONSTANT_DIMENSIONS, name, values.ndim)
+            dimensions = _dimensions(self._constant_dimensions, name, values.ndim)
             if group == "moments":
                 dimensions = ("moment", "chain", *_dimensions(DIMENSIONS, name, values.ndim - 2))
             self._root.require_group(group).create_array(

@@ -36,11 +36,13 @@ class AbstractLikelihood(ABC):
 
     def log_density(self, f: Float[Array, "n o"], y: Array) -> Float[Array, ""]:
         """Normalised log density of all of ``y``."""
-        return jnp.sum(self.distribution(f).log_prob(y))
+        with jax.numpy_dtype_promotion("standard"):  # which NumPyro relies on
+            return jnp.sum(self.distribution(f).log_prob(y))
 
     def draw(self, key: Key[Array, ""], f: Float[Array, "n o"]) -> Array:
         """Targets (n, columns) drawn given the outputs at their points."""
-        return jnp.asarray(self.distribution(f).sample(key))
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.asarray(self.distribution(f).sample(key))
 
 
 def check_columns(y: Array, columns: int, *, outputs: int, probably: str) -> None:

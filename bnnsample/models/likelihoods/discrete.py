@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int
@@ -26,6 +27,9 @@ class Bernoulli(AbstractLikelihood):
     def distribution(self, f: Float[Array, "n o"]) -> dist.Distribution:
         return dist.BernoulliLogits(f)
 
+    def log_density(self, f: Float[Array, "n o"], y: Int[Array, "n o"]) -> Float[Array, ""]:
+        return jnp.sum(y.astype(f.dtype) * f - jax.nn.softplus(f))
+
     def as_targets(self, y: Float[Array, "n o"], outputs: int) -> Int[Array, "n o"]:
         one_column_per_output(y, outputs)
         return whole_numbers(
@@ -42,9 +46,7 @@ class Categorical(AbstractLikelihood):
         return dist.CategoricalLogits(f[:, None, :])
 
     def log_density(self, f: Float[Array, "n classes"], y: Int[Array, "n 1"]) -> Float[Array, ""]:
-        chosen = jnp.take_along_axis(f, y, axis=1)[:, 0]
-        highest = jnp.max(f, axis=1, keepdims=True)
-        return jnp.sum(chosen - highest[:, 0] - jnp.log(jnp.sum(jnp.exp(f - highest), axis=1)))
+        return jnp.sum(jnp.take_along_axis(jax.nn.log_softmax(f, axis=1), y, axis=1))
 
     def as_targets(self, y: Float[Array, "n 1"], outputs: int) -> Int[Array, "n 1"]:
         check_columns(

@@ -1,0 +1,132 @@
+"""Hyperparameters: their names, their density in unconstrained space, and their boundary."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer.util import log_density, unconstrain_fn
+
+import bnnsample as bnn
+from bnnsample.models.hyperpriors import constrained, prior_centre, unconstrained_dim
+from bnnsample.models.scales import substitute
+from tests.conftest import X64
+from tests.zoo import PRIORS
+
+N, D = 6, 3
+RELATIVE = 1e-9 if X64 else 1e-4
+
+
+@pytest.fixture
+def data(rng):
+    return rng.standard_normal((N, D)), rng.standard_normal((N, 2))
+
+
+def test_one_prior_in_several_places_is_one_hyperparameter(data):
+    w_std, b_std = dist.HalfNormal(1.0), dist.LogNormal(0.0, 1.0)
+    network = bnn.fcn(3, 5, 2, w_std=w_std, b_std=b_std, w_std_out=dist.Gamma(2.0, 1.0))
+    posterior = bnn.Posterior(network, *data, bnn.Gaussian(dist.HalfNormal(0.3)))
+    assert list(posterior.hyperpriors) == ["w_std", "b_std", "w_std_out", "noise_std"]
+
+
+def test_priors_made_apart_are_named_by_their_layers(data):
+    layers = [
+        bnn.Dense(5, dist.HalfNormal(1.0), 0.1),
+        bnn.Residual([bnn.Activation("erf"), bnn.Dense(5, dist.HalfNormal(1.0))]),
+        bnn.Dense(2, dist.HalfNormal(2.0), dist.HalfNormal(1.0)),
+    ]
+    posterior = bnn.Posterior(bnn.Network(layers), *data, bnn.Gaussian(0.3))
+    names = ["layer_0_w_std", "layer_1_1_w_std", "w_std_out", "b_std_out"]
+    assert list(posterior.hyperpriors) == names
+
+
+def test_names_stay_when_a_posterior_is_made_of_anothers_parts(data):
+    network = bnn.fcn(1, 5, 2, w_std=dist.HalfNormal(1.0))
+    first = bnn.Posterior(network, *data, bnn.Gaussian(dist.HalfNormal(0.3)))
+    again = bnn.Posterior(first.network, *data, first.likelihood)
+    assert again.hyperpriors == first.hyperpriors
+    passed = jax.jit(lambda posterior: posterior)(first)
+    assert list(passed.hyperpriors) == list(first.hyperpriors)
+
+
+def test_log_density_is_that_of_the_scales_known_and_their_priors(data):
+    w_std, noise_std = dist.LogNormal(0.1, 0.7), dist.HalfNormal(np.array([0.6, 0.9]))
+    posterior = bnn.Posterior(bnn.fcn(2, 5, 2, w_std=w_std), *data, bnn.Gaussian(noise_std))
+    values = {"w_std": 1.3, "noise_std": jnp.array([0.4, 0.7])}
+    known = bnn.Posterior(bnn.fcn(2, 5, 2, w_std=1.3), *data, bnn.Gaussian(np.array([0.4, 0.7])))
+    params = known.network.init(jax.random.key(2), (D,))
+    hyperprior = w_std.log_prob(1.3) + noise_std.log_prob(values["noise_std"]).sum()
+    expected = known.log_density(params) + hyperprior
+    np.testing.assert_allclose(posterior.log_density(params, values), expected, rtol=RELATIVE)
+    given = substitute(posterior, values)
+    np.testing.assert_allclose(given.log_density(params), known.log_density(params), rtol=RELATIVE)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_the_unconstrained_density_is_numpyros(name, rng):
+    priors = {"a": PRIORS[name], "b": PRIORS["gamma"].expand([3])}
+
+    def model():
+        for site, prior in priors.items():
+            numpyro.sample(site, prior.to_event(len(prior.batch_shape)))
+
+    z = jnp.asarray(rng.standard_normal(4))
+    values, log_prior = constrained(priors, z)
+    sites = {"a": z[0], "b": z[1:]}
+    expected = unconstrain_fn(model, (), {}, values)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), expected, sites)
+    density, _ = log_density(model, (), {}, values)
+    jacobian = sum(
+        jnp.sum(dist.biject_to(priors[site].support).log_abs_det_jacobian(part, values[site]))
+        for site, part in sites.items()
+    )
+    np.testing.assert_allclose(log_prior, density + jacobian, rtol=RELATIVE, atol=RELATIVE)
+    assert unconstrained_dim(priors) == 4
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_the_unconstrained_density_integrates_to_one(name):
+    z = np.linspace(-60.0, 60.0, 120_001)
+    density = jax.vmap(lambda z: constrained({"a": PRIORS[name]}, z[None])[1])(jnp.asarray(z))
+    total = np.trapezoid(np.exp(np.asarray(density, float)), z)
+    assert abs(total - 1) < (1e-6 if X64 else 1e-3)
+
+
+def test_the_centre_of_the_priors_is_their_mean_in_unconstrained_space():
+    centre = prior_centre({"a": dist.LogNormal(0.7, 0.5), "b": dist.LogNormal(-1.0, 2.0)}, float)
+    # 1000 draws each, five standard errors
+    assert np.all(np.abs(centre - np.array([0.7, -1.0])) < 5 * np.array([0.5, 2.0]) / 1000**0.5)
+
+
+BAD_PRIORS = {
+    "real": dist.Normal(0.0, 1.0),
+    "counts": dist.Poisson(3.0),
+    "negative too": dist.Uniform(-0.5, 2.0),
+    "several": dist.HalfNormal(np.ones(2)),
+    "vector": dist.Dirichlet(np.ones(3)),
+}
+
+
+@pytest.mark.parametrize("prior", BAD_PRIORS.values(), ids=BAD_PRIORS)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: bnn.Dense(3, p),
+        lambda p: bnn.Dense(3, 1.0, p),
+        lambda p: bnn.Conv(3, 2, w_std=p),
+        lambda p: bnn.Scale(p),
+        lambda p: bnn.StudentT(3.0, p),
+    ],
+)
+def test_priors_of_other_than_one_positive_number_are_refused(make, prior):
+    with pytest.raises(ValueError, match="got .*; expected .*; probably"):
+        make(prior)
+
+
+def test_a_prior_of_other_than_as_many_noises_as_outputs_is_refused(data):
+    prior = dist.HalfNormal(np.ones(3))
+    with pytest.raises(ValueError, match=r"noise_std: got shape \(3,\)"):
+        bnn.Posterior(bnn.fcn(1, 5, 2), *data, bnn.Gaussian(prior))
