@@ -64,6 +64,10 @@ from bnnsample.repriorisation.targets import standard as standard
 from bnnsample.repriorisation.targets import repriorised as repriorised
 from bnnsample.repriorisation.targets import marginal as marginal
 
+from bnnsample.integrations.numpyro_model import numpyro_model as numpyro_model
+from bnnsample.integrations.flax import from_flax as from_flax
+from bnnsample.integrations.equinox import from_equinox as from_equinox
+
 from bnnsample.sampling.samplers.hamiltonian import HMC as HMC
 from bnnsample.sampling.samplers.hamiltonian import NUTS as NUTS
 from bnnsample.sampling.samplers.hamiltonian import MALA as MALA

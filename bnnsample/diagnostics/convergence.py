@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,18 +43,23 @@ class Convergence:
 
 
 def convergence(run: DataTree) -> dict[str, Convergence]:
-    """``Convergence`` by name for each of ``QUANTITIES`` that the run kept.
+    """``Convergence`` by name for each of ``QUANTITIES`` that the run kept, and hyperparameters.
 
     A component that is constant or not finite has no ESS and no R-hat: NaN, and the worst value of
     its kind becomes NaN too, so that it cannot pass a threshold. Raises ``ValueError`` for what is
     not a run, or one that is not finished.
     """
     check_finished(run)
-    return {
-        name: _convergence(run, run.children[group].dataset[variable])
+    found = {
+        name: _convergence(run, [run.children[group].dataset[variable]])
         for name, (group, variable) in QUANTITIES.items()
         if group in run.children and variable in run.children[group].data_vars
     }
+    hyperparameters = json.loads(run.attrs.get("hyperparameters", "[]"))
+    if hyperparameters:
+        draws = [run.children["posterior"].dataset[name] for name in hyperparameters]
+        found["hyperparameters"] = _convergence(run, draws)
+    return found
 
 
 def check_finished(run: object) -> None:
@@ -74,9 +80,10 @@ def check_finished(run: object) -> None:
         )
 
 
-def _convergence(run: DataTree, draws: DataArray) -> Convergence:
-    values = draws.transpose("chain", "draw", ...).values
-    values = values.reshape(*values.shape[:2], -1)
+def _convergence(run: DataTree, variables: list[DataArray]) -> Convergence:
+    arrays = [draws.transpose("chain", "draw", ...).values for draws in variables]
+    chains, draws = arrays[0].shape[:2]
+    values = np.concatenate([array.reshape(chains, draws, -1) for array in arrays], axis=2)
     found = summarise(values)
     moving = moves(values)
     bulk, tail, rhats = (
@@ -93,7 +100,7 @@ def _convergence(run: DataTree, draws: DataArray) -> Convergence:
         ess_tail=float(np.median(tail)),
         ess_tail_min=float(np.min(tail)),
         mcse=float(np.median(relative_error)),
-        ess_per_draw=median / (draws.sizes["chain"] * draws.sizes["draw"]),
+        ess_per_draw=median / (chains * draws),
         ess_per_gradient=median / gradients if gradients else float("nan"),
         ess_per_second=median / float(run.attrs["sampling_seconds"]),
     )

@@ -53,7 +53,7 @@ class Diagnosis:
 def diagnose(
     run: DataTree, *, rhat: float = RHAT_THRESHOLD, ess_per_chain: float = ESS_PER_CHAIN
 ) -> Diagnosis:
-    """Judge a run: R-hat and ESS of hidden weights, readout and predictions; divergences."""
+    """Judge a run: R-hat and ESS of weights, predictions and hyperparameters; divergences."""
     found = convergence(run)
     if not found:
         raise bad_input(
@@ -64,9 +64,7 @@ def diagnose(
         )
     needed = float(ess_per_chain) * run.attrs["chains"]
     remedies = _remedies(run)
-    findings = [
-        _judge(name, found[name], rhat, needed, remedies) for name in QUANTITIES if name in found
-    ]
+    findings = [_judge(name, figures, rhat, needed, remedies) for name, figures in found.items()]
     findings += [_divergences(run), _stuck(run), _exact(run)]
     return Diagnosis(all(finding.ok for finding in findings), tuple(findings), found)
 

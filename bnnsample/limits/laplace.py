@@ -8,6 +8,7 @@ diagonal ``D`` of minus its second derivative, ``y~ = f^ + D^-1 d log p / df`` a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -27,7 +28,9 @@ from bnnsample.numerics import (
 )
 from bnnsample.pytrees import as_pytree
 
-MAX_STEPS = 100
+type Function = Callable[[Float[Array, "n o"]], Float[Array, ""]]
+
+MAX_STEPS = 200
 HALVINGS = 20
 """Newton steps, and how often one may be halved until it ascends; both arbitrary."""
 
@@ -49,7 +52,7 @@ class LaplaceFit:
     """What ``laplace_fit`` found, and whether it is a mode.
 
     ``decrement``: half of what the quadratic model says the log density would still gain, in nats,
-    below ``sqrt(eps)`` per target where it has ``converged``. ``log_evidence`` is Laplace's, in
+    below ``eps^(3/4)`` per target where it has ``converged``. ``log_evidence`` is Laplace's, in
     which outputs do not curve each other's likelihood.
     """
 
@@ -74,7 +77,7 @@ def laplace_fit(
 ) -> LaplaceFit:
     """The mode and curvature of ``outputs`` functions with covariance ``gram``, given ``y``."""
     root, _ = symmetric_root(gram)
-    tolerance = jnp.finfo(gram.dtype).eps ** 0.5 * len(gram) * outputs
+    tolerance = jnp.finfo(gram.dtype).eps ** 0.75 * len(gram) * outputs
 
     def log_likelihood(f: Float[Array, "n o"]) -> Float[Array, ""]:
         return likelihood.log_density(f, y)
@@ -119,7 +122,7 @@ def laplace_fit(
     )
 
 
-def _precision(log_likelihood, f: Float[Array, "n o"]) -> Float[Array, "n o o"]:
+def _precision(log_likelihood: Function, f: Float[Array, "n o"]) -> Float[Array, "n o o"]:
     """Minus the second derivative at each point, its negative part left out."""
 
     def column(unit: Float[Array, " o"]) -> Float[Array, "n o"]:
@@ -130,20 +133,26 @@ def _precision(log_likelihood, f: Float[Array, "n o"]) -> Float[Array, "n o o"]:
     return jax.vmap(positive_part)(blocks)
 
 
-def _ascend(log_density, search: _Search, step: Float[Array, "n o"]):
-    """The size to which Newton's step must be halved until it ascends, and the value there."""
+def _ascend(
+    log_density: Function, search: _Search, step: Float[Array, "n o"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """The size to which Newton's step must be halved until it ascends, and the value there.
+
+    It ascends where it does but for rounding.
+    """
 
     def at(size: Float[Array, ""]) -> Float[Array, ""]:
         value = log_density(search.v + size * step)
         return jnp.where(jnp.isfinite(value), value, -jnp.inf)
 
     whole = jnp.ones((), search.v.dtype)
+    least = search.value - 10 * jnp.finfo(whole.dtype).eps * jnp.abs(search.value)
     size, value = jax.lax.while_loop(
-        lambda tried: (tried[1] < search.value) & (tried[0] > 0.5**HALVINGS),
+        lambda tried: (tried[1] < least) & (tried[0] > 0.5**HALVINGS),
         lambda tried: (0.5 * tried[0], at(0.5 * tried[0])),
         (whole, at(whole)),
     )
-    ascends = value >= search.value
+    ascends = value >= least
     return jnp.where(ascends, size, 0.0), jnp.where(ascends, value, search.value)
 
 

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
+from bnnsample.models.scales import promoting_as_numpyro
+
 type Priors = Mapping[str, dist.Distribution]
 
 PRIOR_DRAWS = 1000
@@ -28,21 +30,21 @@ def constrained(priors: Priors, z: Float[Array, " k"]) -> tuple[dict[str, Array]
         shape = prior.shape()
         part = z[start : start + math.prod(shape)].reshape(shape)
         start += part.size
-        bijection = dist.biject_to(prior.support)
-        value = bijection(part)
-        jacobian = bijection.log_abs_det_jacobian(part, value)
-        log_density += jnp.sum(prior.log_prob(value) + jacobian).astype(z.dtype)
+        with promoting_as_numpyro():
+            bijection = dist.biject_to(prior.support)
+            value = bijection(part)
+            jacobian = bijection.log_abs_det_jacobian(part, value)
+            log_density += jnp.sum(prior.log_prob(value) + jacobian).astype(z.dtype)
         values[name] = value.astype(z.dtype)
     return values, log_density
 
 
 def prior_centre(priors: Priors, dtype: jnp.dtype) -> Float[Array, " k"]:
     """The mean of the priors in unconstrained space."""
-    parts = [
-        jnp.mean(
-            dist.biject_to(prior.support).inv(prior.sample(jax.random.key(0), (PRIOR_DRAWS,))),
-            axis=0,
-        ).ravel()
-        for prior in priors.values()
-    ]
-    return jnp.concatenate(parts).astype(dtype)
+
+    def centre(prior: dist.Distribution) -> Array:
+        drawn = prior.sample(jax.random.key(0), (PRIOR_DRAWS,))
+        return jnp.mean(dist.biject_to(prior.support).inv(drawn), axis=0).ravel()
+
+    with promoting_as_numpyro():
+        return jnp.concatenate([centre(prior) for prior in priors.values()]).astype(dtype)

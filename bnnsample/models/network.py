@@ -29,6 +29,16 @@ class Parameters(NamedTuple):
     readout: Float[Array, "p o"]
 
 
+def named_parameters(params: Parameters) -> dict[str, Any]:
+    """Arrays of parameters by name, in their order: ``layer_0_weight``, ..., ``readout``."""
+    named = {}
+    for index, layer in enumerate(params.hidden):
+        for path, leaf in jax.tree.leaves_with_path(layer):
+            name = jax.tree_util.keystr(path, simple=True, separator="_")
+            named[f"layer_{index}_{name}"] = leaf
+    return named | {"readout": params.readout}
+
+
 @as_pytree("layers")
 @dataclass(frozen=True)
 class Network:

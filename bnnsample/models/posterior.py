@@ -18,7 +18,12 @@ from bnnsample.models.kernel import Shape
 from bnnsample.models.likelihoods.base import AbstractLikelihood, one_column_per_output
 from bnnsample.models.network import Network, Parameters
 from bnnsample.models.priors import NORMALISER, log_prior
-from bnnsample.models.scales import hyperparameters, named, substitute
+from bnnsample.models.scales import (
+    hyperparameters,
+    named,
+    promoting_as_numpyro,
+    substitute,
+)
 from bnnsample.pytrees import as_pytree
 
 type Values = Mapping[str, Array | float]
@@ -89,7 +94,17 @@ class Posterior:
         return hyperparameters((self.network, self.likelihood))
 
     def given(self, values: Values) -> Posterior:
-        """The posterior given values of its hyperparameters."""
+        """The posterior given values of all of its hyperparameters.
+
+        Raises ``ValueError`` for other names than theirs.
+        """
+        if set(values) != set(self.hyperpriors):
+            raise bad_input(
+                "hyperparameters",
+                got=f"values of {sorted(values) or 'none'}",
+                expected=f"values of {sorted(self.hyperpriors) or 'none'}",
+                probably="a name that the posterior has otherwise; posterior.hyperpriors has them",
+            )
         return substitute(self, values)
 
     def log_likelihood(self, params: Parameters, values: Values | None = None) -> Float[Array, ""]:
@@ -100,13 +115,11 @@ class Posterior:
     def log_density(self, params: Parameters, values: Values | None = None) -> Float[Array, ""]:
         """``log p(y, params, values | x)``, normalised, at ``values`` of the hyperparameters."""
         size = sum(leaf.size for leaf in jax.tree.leaves(params))
-        hyperprior = sum(
-            jnp.sum(prior.log_prob(values[name]))  # pyright: ignore[reportOptionalSubscript]
-            for name, prior in self.hyperpriors.items()
-        )
-        return (
-            self.log_likelihood(params, values) + log_prior(params) + size * NORMALISER + hyperprior
-        )
+        log_density = self.log_likelihood(params, values) + log_prior(params) + size * NORMALISER
+        with promoting_as_numpyro():
+            for name, prior in self.hyperpriors.items():
+                log_density += jnp.sum(prior.log_prob((values or {})[name]))
+        return log_density
 
 
 def _names_of(layers: int) -> Callable[[tuple[Any, ...]], tuple[str, str]]:

@@ -6,8 +6,9 @@ object in several places is one hyperparameter; equal ones that were made apart 
 
 from __future__ import annotations
 
+import contextlib
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -123,6 +124,13 @@ def _number_text(value: Any) -> str:
 def _unknowns(tree: Any) -> list[tuple[tuple[Any, ...], Hyperparameter]]:
     leaves = jax.tree.leaves_with_path(tree, is_leaf=is_unknown)
     return [(path, leaf) for path, leaf in leaves if is_unknown(leaf)]
+
+
+@contextlib.contextmanager
+def promoting_as_numpyro() -> Iterator[None]:
+    """NumPyro relies on JAX's own rules for shapes and types, which a program may have narrowed."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def _check_prior(name: str, prior: dist.Distribution, *, shaped: bool) -> None:

@@ -13,7 +13,7 @@ from bnnsample.limits.hyperposterior import Coordinates
 from bnnsample.models.hyperpriors import constrained
 from bnnsample.models.network import Parameters
 from bnnsample.models.posterior import Posterior
-from bnnsample.models.priors import log_prior
+from bnnsample.models.priors import NORMALISER, log_prior
 from bnnsample.models.scales import substitute
 from bnnsample.pytrees import as_pytree
 from bnnsample.repriorisation.base import AbstractTarget, Draw, Drawer, Position
@@ -52,7 +52,8 @@ class Hierarchical(AbstractTarget):
         values, log_hyperprior, rest = self._split(position)
         u = position[: position.size - rest.size]
         inner = substitute(self.inner, values).log_likelihood(rest)
-        return inner + log_hyperprior + self.coordinates.log_det - log_prior(u)
+        own = log_hyperprior + self.coordinates.log_det
+        return inner + own - log_prior(u) - u.size * NORMALISER
 
     def constrain(self, position: Position, key: Key[Array, ""]) -> Parameters:
         values, _, rest = self._split(position)

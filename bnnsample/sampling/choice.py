@@ -6,9 +6,10 @@ weights. A run has converged when both have, so the slower of the two decides.
 
 from __future__ import annotations
 
+from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior
 from bnnsample.repriorisation.base import AbstractTarget
-from bnnsample.repriorisation.targets import marginal
+from bnnsample.repriorisation.targets import marginal, standard
 from bnnsample.sampling.samplers.base import AbstractSampler
 from bnnsample.sampling.samplers.hamiltonian import HMC
 
@@ -18,5 +19,6 @@ def choose(
 ) -> tuple[AbstractTarget, AbstractSampler]:
     """The target and the sampler, those that were fastest where none is given."""
     if isinstance(target, Posterior):
-        target = marginal(target)
+        gaussian = isinstance(target.likelihood, Gaussian)
+        target = marginal(target) if gaussian else standard(target)
     return target, HMC() if sampler is None else sampler

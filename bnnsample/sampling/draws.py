@@ -61,6 +61,7 @@ def attributes(settings: Settings, cursor: Cursor) -> dict[str, Any]:
         "target": settings.target.name,
         "network": repr(posterior.network),
         "likelihood": repr(posterior.likelihood),
+        "hyperparameters": json.dumps(list(posterior.hyperpriors)),
         "sampler": type(sampler).__name__,
         "sampler_settings": json.dumps(dataclasses.asdict(sampler), default=float),  # pyright: ignore[reportArgumentType]
         "exact": int(sampler.exact),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
 from bnnsample.checks import bad_input
-from bnnsample.models.network import Parameters
+from bnnsample.models.network import Parameters, named_parameters
 from bnnsample.repriorisation.base import AbstractTarget, Draw
 from bnnsample.sampling.chains import every_chain
 from bnnsample.sampling.moments import Moments, add_draw, no_moments
@@ -138,13 +138,3 @@ def _kept(
         if not likelihood.varies_by_point:
             kept["y"] = likelihood.draw(key, draw.predictions["f"])
     return kept
-
-
-def named_parameters(params: Parameters) -> dict[str, Any]:
-    """Parameters by the names they have in a run: ``layer_0_weight``, ..., ``readout``."""
-    named = {}
-    for index, layer in enumerate(params.hidden):
-        for path, leaf in jax.tree.leaves_with_path(layer):
-            name = jax.tree_util.keystr(path, simple=True, separator="_")
-            named[f"layer_{index}_{name}"] = leaf
-    return named | {"readout": params.readout}

@@ -7,9 +7,14 @@ import pytest
 
 import bnnsample as bnn
 from bnnsample.sampling.rebuild import CONSTRUCTORS, NotRebuildable, rebuild
-from tests.zoo import LIMITS, NETWORKS, SAMPLERS
+from tests.zoo import LIKELIHOODS, LIMITS, NETWORKS, PRIORS, SAMPLERS
 
 WIDTH = 5
+OTHERS_TRIED = {case.likelihood.__class__.__name__ for case in LIKELIHOODS.values()} | {
+    prior.__class__.__name__ for prior in PRIORS.values()
+}
+"""In test_likelihood_runs.py."""
+
 NETWORKS_WITH_TEXT = {
     **{name: network for name, network in NETWORKS.items() if name != "own function"},
     **{f"limit: {name}": limit.network(WIDTH) for name, limit in LIMITS.items()},
@@ -47,7 +52,7 @@ def test_other_settings_come_back_as_others():
 def test_every_constructor_is_tried_by_some_text():
     texts = " ".join(map(repr, [*NETWORKS_WITH_TEXT.values(), *SAMPLERS.values()]))
     untried = {name for name in CONSTRUCTORS if f"{name}(" not in texts}
-    assert untried <= {"Gaussian"}
+    assert untried <= OTHERS_TRIED | {"Hyperparameter"}
 
 
 def test_a_network_with_a_function_of_ones_own_is_refused():

@@ -12,6 +12,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import bad_input
+from bnnsample.models.scales import promoting_as_numpyro
 
 
 class AbstractLikelihood(ABC):
@@ -36,12 +37,12 @@ class AbstractLikelihood(ABC):
 
     def log_density(self, f: Float[Array, "n o"], y: Array) -> Float[Array, ""]:
         """Normalised log density of all of ``y``."""
-        with jax.numpy_dtype_promotion("standard"):  # which NumPyro relies on
+        with promoting_as_numpyro():
             return jnp.sum(self.distribution(f).log_prob(y))
 
     def draw(self, key: Key[Array, ""], f: Float[Array, "n o"]) -> Array:
         """Targets (n, columns) drawn given the outputs at their points."""
-        with jax.numpy_dtype_promotion("standard"):
+        with promoting_as_numpyro():
             return jnp.asarray(self.distribution(f).sample(key))
 
 

@@ -1,0 +1,75 @@
+"""Functions of other libraries as feature maps: parameters N(0, 1) times given scales."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from bnnsample.checks import as_scale, bad_input
+from bnnsample.models.kernel import Shape
+from bnnsample.models.layers.custom import Custom
+from bnnsample.models.layers.dense import Dense
+from bnnsample.models.network import Network
+from bnnsample.models.scales import Std
+
+type Stds = Callable[[str, Shape], float | None]
+"""The standard deviation of a parameter by its path, such as ``layers.0.weight``, and its shape."""
+
+
+def installed(module: str, package: str) -> Any:
+    """The module of another package; raises an error that says how to get it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{module} is not installed: pip install {package}") from error
+
+
+def feature_network(
+    shapes: Mapping[str, Shape],
+    apply: Callable[[dict[str, Array], Float[Array, "n ..."]], Float[Array, "n p"]],
+    rule: Stds,
+    stds: Stds | None,
+    out: int,
+    w_std_out: Std,
+    b_std_out: Std | None,
+) -> Network:
+    """The network of ``apply``, whose parameters have these ``shapes``, and a readout."""
+    scales = {path: _scale(path, shape, rule, stds) for path, shape in shapes.items()}
+
+    def init(key: Key[Array, ""], input_shape: Shape) -> dict[str, Array]:
+        return {
+            path: jax.random.normal(jax.random.fold_in(key, index), shape)
+            for index, (path, shape) in enumerate(shapes.items())
+        }
+
+    def features(params: dict[str, Array], x: Float[Array, "n ..."]) -> Float[Array, "n p"]:
+        found = apply({path: scales[path] * value for path, value in params.items()}, x)
+        if found.ndim != 2:
+            raise bad_input(
+                "module output",
+                got=f"features of shape {found.shape}",
+                expected="(n, p): a vector for each of n examples",
+                probably="images or sequences that are to be flattened or pooled first",
+            )
+        return jnp.asarray(found, x.dtype)
+
+    return Network([Custom(init, features), Dense(out, w_std_out, b_std_out)])
+
+
+def _scale(path: str, shape: Shape, rule: Stds, stds: Stds | None) -> float:
+    scale = None if stds is None else stds(path, shape)
+    scale = rule(path, shape) if scale is None else scale
+    if scale is None:
+        raise bad_input(
+            "module",
+            got=f"a parameter {path} of shape {shape}",
+            expected="weights of two axes or more, and biases; of others their std by `stds`",
+            probably="the gain of a normalisation, which N(0, 1) would switch off: leave it out, "
+            "or give its std: stds=lambda path, shape: 1.0 if path == ... else None",
+        )
+    return as_scale(f"std of {path}", scale)

@@ -1,0 +1,138 @@
+"""Whether a NumPyro model's readout is what repriorisation takes it for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.core import Tracer
+from jaxtyping import Array, Float
+from numpyro import handlers
+
+from bnnsample.checks import bad_input
+
+KEYS = 0, 1
+"""Of the values at which a model is tried."""
+
+
+def gaussian_base(site: dict[str, Any]) -> dist.Normal:
+    """The Normal of a site, whatever its batch and event axes; raises for any other law."""
+    law = site["fn"]
+    while isinstance(law, dist.Independent | dist.ExpandedDistribution):
+        law = law.base_dist
+    if not isinstance(law, dist.Normal):
+        raise bad_input(
+            f"site {site['name']}",
+            got=f"a {type(law).__name__}",
+            expected="a Normal: the readout's conditional law is Gaussian under Normals only",
+            probably="another prior or likelihood, for which there is no exact map",
+        )
+    if site.get("scale") is not None:
+        raise bad_input(
+            f"site {site['name']}",
+            got="a scaled or subsampled log density",
+            expected="all of the data, each point counted once",
+            probably="a plate with subsample_size, or handlers.scale",
+        )
+    return law
+
+
+def shared_scale(scale: Any, shape: tuple[int, ...]) -> Float[Array, "#p 1"]:
+    """The prior scale of each row of a readout of this ``shape``, the same for all outputs."""
+    scale = jnp.asarray(scale)
+    if len(shape) == 1 or scale.size == 1:
+        return scale.reshape(-1, 1)
+    if scale.ndim == 2 and scale.shape[1] > 1:
+        equal = not isinstance(scale, Tracer) and bool(jnp.all(scale == scale[:, :1]))
+        if not equal:
+            raise bad_input(
+                "readout",
+                got=f"a prior with scales of shape {scale.shape}",
+                expected="one scale for all outputs: they share the features",
+                probably="a scale for each output; multiply the outputs by it instead",
+            )
+        return scale[:, :1]
+    if scale.ndim == 1:
+        raise bad_input(
+            "readout",
+            got=f"a prior with scales of shape {scale.shape} for a readout {shape}",
+            expected="one scale, or one a row: (p, 1)",
+            probably="a scale for each output; multiply the outputs by it instead",
+        )
+    return scale
+
+
+def check_linear(
+    model: Callable[..., Any], sites: dict[str, str], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Raise unless the readout enters the model by ``features @ readout`` and nowhere else.
+
+    The model is run at two readouts, all else alike. Nothing is checked where its arguments are
+    traced.
+    """
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
+        return
+    with jax.ensure_compile_time_eval():
+        _check_runs(sites, *(_run(model, sites["readout"], key, args, kwargs) for key in KEYS))
+
+
+def _check_runs(sites: dict[str, str], first: Any, second: Any) -> None:
+    readouts, features, likelihoods = (
+        [run[sites[role]] for run in (first, second)]
+        for role in ("readout", "features", "likelihood")
+    )
+    change = np.asarray(readouts[1]["value"]) - np.asarray(readouts[0]["value"])
+    psi, again = (np.asarray(site["value"]) for site in features)
+    locs, stds = (
+        [np.asarray(getattr(gaussian_base(site), name)) for site in likelihoods]
+        for name in ("loc", "scale")
+    )
+    for name, site in first.items():
+        if site["type"] == "sample" and name not in sites.values():
+            laws = site["fn"], second[name]["fn"]
+            densities = [np.asarray(jnp.sum(law.log_prob(site["value"]))) for law in laws]
+            _require(_close(*densities), name, "the density", sites["readout"])
+    _require(_close(psi, again), sites["features"], "the features", sites["readout"])
+    _require(_close(*stds), sites["likelihood"], "the noise", sites["readout"])
+    expected = locs[0] + (psi @ change).reshape(locs[0].shape)
+    if not _close(locs[1], expected):
+        raise bad_input(
+            f"site {sites['likelihood']}",
+            got="a mean that is not features @ readout plus what does not depend on the readout",
+            expected="a linear readout",
+            probably="a link function after the readout, or features before their last step",
+        )
+
+
+def _run(
+    model: Callable[..., Any], readout: str, key: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """A trace of the model with a readout of its own, and the other sites drawn with one seed."""
+
+    def own_readout(site: dict[str, Any]) -> Array | None:
+        if site["name"] != readout:
+            return None
+        return jax.random.normal(jax.random.key(key), site["fn"].shape())
+
+    seeded = handlers.seed(handlers.substitute(model, substitute_fn=own_readout), 0)
+    with handlers.block():
+        return handlers.trace(seeded).get_trace(*args, **kwargs)
+
+
+def _close(a: np.ndarray, b: np.ndarray) -> bool:
+    tolerance = np.finfo(np.result_type(a, np.float32)).eps ** 0.5 * (1 + np.max(np.abs(b)))
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= tolerance))
+
+
+def _require(holds: bool, name: str, what: str, readout: str) -> None:
+    if not holds:
+        raise bad_input(
+            f"site {name}",
+            got=f"{what} change with {readout}",
+            expected=f"a model that uses {readout} by features @ {readout} alone",
+            probably="a readout that enters twice, or a prior that depends on it",
+        )

@@ -1,0 +1,50 @@
+"""A posterior as an ordinary NumPyro model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import numpyro
+import numpyro.distributions as dist
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float
+
+from bnnsample.models.network import named_parameters
+from bnnsample.models.posterior import Posterior, as_test_inputs
+from bnnsample.models.scales import promoting_as_numpyro
+from bnnsample.repriorisation.base import check_posterior
+
+
+def numpyro_model(posterior: Posterior) -> Callable[..., Array]:
+    """``model(x=..., y=...)`` for NumPyro's inference, with the density of ``posterior``.
+
+    Sites: every array of parameters by its name in a run (``layer_0_weight``, ..., ``readout``),
+    the hyperparameters by theirs, the outputs ``f`` and the targets ``obs``. By default ``x`` and
+    ``y`` are the posterior's; ``Predictive(model, samples)(key, x_test)`` draws targets at others.
+    Returns ``f`` (n, o).
+    """
+    check_posterior(posterior)
+    shapes = posterior.parameter_shapes
+    structure = jax.tree.structure(shapes)
+
+    def model(x: ArrayLike | None = None, y: ArrayLike | None = None) -> Float[Array, "n o"]:
+        inputs = posterior.x if x is None else as_test_inputs(x, posterior.x)
+        targets = posterior.y if x is None and y is None else y
+        values = {
+            name: numpyro.sample(name, prior.to_event(len(prior.batch_shape)))
+            for name, prior in posterior.hyperpriors.items()
+        }
+        leaves = [
+            numpyro.sample(name, dist.Normal(0.0, 1.0).expand(leaf.shape).to_event(leaf.ndim))
+            for name, leaf in named_parameters(shapes).items()
+        ]
+        known = posterior.given(values)
+        f = known.network.apply(jax.tree.unflatten(structure, leaves), inputs)
+        f = numpyro.deterministic("f", f)
+        with promoting_as_numpyro():
+            law = known.likelihood.distribution(f)
+            numpyro.sample("obs", law.to_event(len(law.batch_shape)), obs=targets)
+        return f
+
+    return model

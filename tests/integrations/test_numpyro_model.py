@@ -1,0 +1,88 @@
+"""A posterior as a NumPyro model: the same density, and NumPyro's own tools run on it."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
+from numpyro.infer.autoguide import AutoNormal
+from numpyro.infer.util import log_density
+
+import bnnsample as bnn
+from bnnsample.models.hyperpriors import constrained
+from bnnsample.models.network import named_parameters
+from bnnsample.models.scales import promoting_as_numpyro
+from tests.conftest import X64
+from tests.zoo import LIKELIHOODS
+
+N, D, OUT = 7, 3, 4
+RELATIVE = 1e-9 if X64 else 1e-4
+
+
+@pytest.fixture(autouse=True)
+def numpyros_rules():
+    with promoting_as_numpyro():
+        yield
+
+
+@pytest.fixture(params=LIKELIHOODS, ids=LIKELIHOODS)
+def posterior(request, rng) -> bnn.Posterior:
+    likelihood, targets = LIKELIHOODS[request.param]
+    network = bnn.fcn(2, 5, OUT, w_std=dist.LogNormal(0.1, 0.5), w_std_out=dist.Gamma(3.0, 2.0))
+    return bnn.Posterior(network, rng.standard_normal((N, D)), targets(rng, N, OUT), likelihood)
+
+
+def test_log_density_is_ours_at_100_points(posterior):
+    model = bnn.numpyro_model(posterior)
+
+    @jax.jit
+    def both(key):
+        params_key, z_key = jax.random.split(key)
+        params = posterior.network.init(params_key, (D,))
+        values, _ = constrained(posterior.hyperpriors, jax.random.normal(z_key, (2,)))
+        theirs, _ = log_density(model, (), {}, named_parameters(params) | values)
+        return theirs, posterior.log_density(params, values)
+
+    theirs, ours = jax.vmap(both)(jax.random.split(jax.random.key(1), 100))
+    np.testing.assert_allclose(theirs, ours, rtol=RELATIVE)
+
+
+def test_noise_of_each_output_is_one_site(rng):
+    x, y = rng.standard_normal((N, D)), rng.standard_normal((N, 2))
+    noise_std = dist.HalfNormal(np.array([0.5, 0.9]))
+    posterior = bnn.Posterior(bnn.fcn(1, 5, 2), x, y, bnn.Gaussian(noise_std))
+    params = posterior.network.init(jax.random.key(1), (D,))
+    values = {"noise_std": jnp.array([0.3, 0.8])}
+    theirs, _ = log_density(bnn.numpyro_model(posterior), (), {}, named_parameters(params) | values)
+    np.testing.assert_allclose(theirs, posterior.log_density(params, values), rtol=RELATIVE)
+
+
+def test_numpyros_tools_run_on_it(rng):
+    x, y = rng.standard_normal((N, D)), rng.standard_normal((N, 2))
+    network = bnn.fcn(1, 5, 2, w_std=dist.LogNormal(0.1, 0.5))
+    posterior = bnn.Posterior(network, x, y, bnn.Gaussian(dist.HalfNormal(1.0)))
+    model = bnn.numpyro_model(posterior)
+    mcmc = MCMC(NUTS(model, max_tree_depth=3), num_warmup=5, num_samples=6, progress_bar=False)
+    mcmc.run(jax.random.key(0))
+    samples = mcmc.get_samples()
+    assert set(samples) == {
+        "layer_0_weight", "layer_0_bias", "readout", "w_std", "noise_std", "f"
+    }  # fmt: skip
+    drawn = Predictive(model, samples)(jax.random.key(1), x[:3] + 1)
+    assert drawn["obs"].shape == drawn["f"].shape == (6, 3, 2)
+    prior = Predictive(model, num_samples=4)(jax.random.key(1), x)
+    assert prior["obs"].shape == (4, N, 2)
+    guide = AutoNormal(model)
+    svi = SVI(model, guide, numpyro.optim.Adam(1e-2), Trace_ELBO())
+    assert np.isfinite(svi.run(jax.random.key(0), 5, progress_bar=False).losses).all()
+    named = numpyro.infer.inspect.get_model_relations(model)
+    assert set(named["sample_dist"]) >= {"layer_0_weight", "readout", "w_std", "noise_std", "obs"}
+
+
+def test_what_is_no_posterior_is_refused():
+    with pytest.raises(ValueError, match="posterior: got a Network"):
+        bnn.numpyro_model(bnn.fcn(1, 5, 2))

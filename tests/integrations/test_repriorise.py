@@ -1,0 +1,259 @@
+"""A NumPyro user's own model, repriorised: the same posterior, and refused where it is not."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer import MCMC, NUTS, Predictive
+from numpyro.infer.util import log_density
+
+import bnnsample as bnn
+from bnnsample.integrations.numpyro import Repriorise
+from bnnsample.models.scales import promoting_as_numpyro
+from tests.conftest import X64
+
+N, D, WIDTH, OUT = 9, 2, 4, 2
+RELATIVE = 1e-8 if X64 else 1e-3
+SITES = {"readout": "w", "features": "psi", "likelihood": "y"}
+
+
+@pytest.fixture(autouse=True)
+def numpyros_rules():
+    with promoting_as_numpyro():
+        yield
+
+
+@pytest.fixture
+def data(rng):
+    return jnp.asarray(rng.standard_normal((N, D))), jnp.asarray(rng.standard_normal((N, OUT)))
+
+
+def model(
+    x,
+    y=None,
+    *,
+    prior=None,
+    use=lambda psi, w: psi @ w,
+    law=dist.Normal,
+    noise=lambda sigma, w: sigma,
+    hidden_scale=lambda w: 1.0,
+    psi_of=lambda h, w: h,
+):
+    """One hidden layer, an offset, a readout with a prior mean, noise drawn after the readout."""
+    prior = dist.Normal(0.3, 1.7).expand([WIDTH, OUT]).to_event(2) if prior is None else prior
+    a = numpyro.sample("a", dist.Normal(0.0, 1.0).expand([D, WIDTH]).to_event(2))
+    offset = numpyro.sample("offset", dist.Normal(0.0, 1.0))
+    w = numpyro.sample("w", prior)
+    psi = numpyro.deterministic("psi", psi_of(jnp.tanh(x @ a), w))
+    sigma = numpyro.sample("sigma", dist.HalfNormal(hidden_scale(w)))
+    f = numpyro.deterministic("f", offset + use(psi, w))
+    with numpyro.plate("points", len(x)):
+        return numpyro.sample("y", law(f, noise(sigma, w)).to_event(1), obs=y)
+
+
+def values_of(rng, base=False):
+    values = {
+        "a": jnp.asarray(rng.standard_normal((D, WIDTH))),
+        "offset": jnp.asarray(0.4),
+        "sigma": jnp.asarray(0.6),
+    }
+    if base:
+        values["w_base"] = jnp.asarray(rng.standard_normal((WIDTH, OUT)))
+    return values
+
+
+def test_the_repriorised_density_is_the_models_pulled_back(data, rng):
+    wrapped = Repriorise(model, **SITES)
+    values = values_of(rng, base=True)
+    density, trace = log_density(wrapped, data, {}, values)
+
+    def readout(base):
+        return log_density(wrapped, data, {}, values | {"w_base": base})[1]["w"]["value"]
+
+    jacobian = jax.jacfwd(readout)(values["w_base"])
+    own = {name: value for name, value in values.items() if name != "w_base"}
+    size = WIDTH * OUT
+    log_det = jnp.linalg.slogdet(jacobian.reshape(size, size))[1]
+    expected, _ = log_density(model, data, {}, own | {"w": trace["w"]["value"]})
+    np.testing.assert_allclose(density, expected + log_det, rtol=RELATIVE)
+    np.testing.assert_allclose(
+        trace["f"]["value"], 0.4 + trace["psi"]["value"] @ trace["w"]["value"], rtol=1e-5
+    )
+
+
+def test_the_marginal_density_is_the_repriorised_one_without_the_base(data, rng):
+    marginal = Repriorise(model, **SITES, form="marginal")
+    values = values_of(rng, base=True)
+    joint, _ = log_density(Repriorise(model, **SITES), data, {}, values)
+    base = dist.Normal(0.0, 1.0).log_prob(values.pop("w_base")).sum()
+    density, trace = log_density(marginal, data, {}, values)
+    np.testing.assert_allclose(density, joint - base, rtol=RELATIVE)
+    assert set(trace) == {"a", "offset", "sigma", "points", "y_collapsed"}
+
+
+def test_a_vector_readout_with_a_scale_for_each_row(rng):
+    scales = jnp.asarray(rng.uniform(0.5, 1.5, WIDTH))
+
+    def own(x, y=None):
+        a = numpyro.sample("a", dist.Normal(0.0, 1.0).expand([D, WIDTH]).to_event(2))
+        psi = numpyro.deterministic("psi", jnp.tanh(x @ a))
+        w = numpyro.sample("w", dist.Normal(jnp.zeros(WIDTH), scales).to_event(1))
+        numpyro.sample("y", dist.Normal(psi @ w, 0.4), obs=y)
+
+    x, y = jnp.asarray(rng.standard_normal((N, D))), jnp.asarray(rng.standard_normal(N))
+    a = jnp.asarray(rng.standard_normal((D, WIDTH)))
+    psi = np.tanh(np.asarray(x @ a)) * np.asarray(scales)
+    covariance = psi @ psi.T + 0.16 * np.eye(N)
+    _, logdet = np.linalg.slogdet(covariance)
+    collapsed = -0.5 * (y @ np.linalg.solve(covariance, y) + logdet + N * np.log(2 * np.pi))
+    wrapped = Repriorise(own, **SITES, form="marginal")
+    density, _ = log_density(wrapped, (x, y), {}, {"a": a})
+    prior = dist.Normal(0.0, 1.0).log_prob(a).sum()
+    np.testing.assert_allclose(density, collapsed + prior, rtol=RELATIVE)
+
+
+def test_completed_samples_have_the_readouts_conditional_moments(data, rng):
+    """8000 draws given one hidden state: mean and variance of each weight at 5 standard errors."""
+    draws = 8000
+    wrapped = Repriorise(model, **SITES, form="marginal")
+    values = values_of(rng)
+    samples = {name: jnp.stack([value] * draws) for name, value in values.items()}
+    completed = wrapped.complete(jax.random.key(4), samples, *data)
+    assert set(completed) == {"a", "offset", "sigma", "w", "psi", "f"}
+    psi = np.tanh(np.asarray(data[0] @ values["a"]))
+    covariance = np.linalg.inv(np.eye(WIDTH) / 1.7**2 + psi.T @ psi / 0.36)
+    residual = np.asarray(data[1]) - 0.4
+    mean = covariance @ (0.3 / 1.7**2 + psi.T @ residual / 0.36)
+    std = np.sqrt(np.diag(covariance))[:, None]
+    w = np.asarray(completed["w"], float)
+    assert np.all(np.abs(w.mean(0) - mean) < 5 * std / draws**0.5)
+    assert np.all(np.abs(w.var(0) / std**2 - 1) < 5 * (2 / draws) ** 0.5)
+    drawn = Predictive(model, {k: v[:7] for k, v in completed.items()})(jax.random.key(1), data[0])
+    assert drawn["y"].shape == (7, N, OUT)
+
+
+@pytest.mark.parametrize("form", ["repriorised", "marginal"])
+def test_numpyros_nuts_runs_on_it(data, form):
+    wrapped = Repriorise(model, **SITES, form=form)
+    mcmc = MCMC(NUTS(wrapped, max_tree_depth=3), num_warmup=5, num_samples=6, progress_bar=False)
+    mcmc.run(jax.random.key(0), *data)
+    samples = mcmc.get_samples()
+    if form == "marginal":
+        assert set(samples) == {"a", "offset", "sigma"}
+        samples = wrapped.complete(jax.random.key(3), samples, *data)
+    assert samples["w"].shape == (6, WIDTH, OUT)
+    np.testing.assert_allclose(
+        samples["f"], samples["offset"][:, None, None] + samples["psi"] @ samples["w"], rtol=1e-5
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("form", ["repriorised", "marginal"])
+def test_numpyros_nuts_on_the_wrapped_model_agrees_with_ours(form, seed, rng):
+    """Means and second moments of predictions, 4 points by 2 outputs, at 5 standard errors."""
+    from arviz_stats.sampling_diagnostics import mcse
+
+    x, y = rng.standard_normal((N, D)), rng.standard_normal((N, OUT))
+    x_test = rng.standard_normal((4, D))
+    posterior = bnn.Posterior(
+        bnn.fcn(1, WIDTH, OUT, "tanh", w_std=1.0, b_std=None, w_std_out=1.3, b_std_out=None),
+        x, y, bnn.Gaussian(dist.HalfNormal(1.0)),
+    )  # fmt: skip
+
+    def own(x, y=None):
+        a = numpyro.sample("a", dist.Normal(0.0, 1.0).expand([D, WIDTH]).to_event(2))
+        psi = numpyro.deterministic("psi", jnp.tanh(x @ a / D**0.5) / WIDTH**0.5)
+        w = numpyro.sample("w", dist.Normal(0.0, 1.3).expand([WIDTH, OUT]).to_event(2))
+        sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
+        numpyro.deterministic("f", psi @ w)
+        numpyro.sample("y", dist.Normal(psi @ w, sigma).to_event(2), obs=y)
+
+    ours = bnn.sample(bnn.marginal(posterior), chains=4, draws=4000, seed=seed, x_test=x_test)
+    wrapped = Repriorise(own, **SITES, form=form)
+    kernel = NUTS(wrapped)
+    mcmc = MCMC(
+        kernel,
+        num_warmup=1000,
+        num_samples=4000,
+        num_chains=4,
+        chain_method="vectorized",
+        progress_bar=False,
+    )
+    mcmc.run(jax.random.key(seed), jnp.asarray(x), jnp.asarray(y))
+    samples = mcmc.get_samples()
+    if form == "marginal":
+        samples = wrapped.complete(jax.random.key(9), samples, jnp.asarray(x), jnp.asarray(y))
+    predict = Predictive(own, {k: samples[k] for k in ("a", "w", "sigma")}, return_sites=["f"])
+    theirs = np.asarray(predict(jax.random.key(2), jnp.asarray(x_test))["f"])
+    theirs = theirs.reshape(4, -1, *theirs.shape[1:])
+    f = ours["predictions"]["f"].values
+    for power in (1, 2):
+        errors = [np.asarray(mcse(_as_draws(part**power), method="mean")) for part in (f, theirs)]
+        difference = (f**power).mean((0, 1)) - (theirs**power).mean((0, 1))
+        assert np.max(np.abs(difference) / np.hypot(*errors)) < 5
+
+
+def _as_draws(values):
+    from xarray import DataArray
+
+    return DataArray(values, dims=("chain", "draw", "point", "output"))
+
+
+REFUSED = {
+    "a prior that is not Gaussian": (
+        {"prior": dist.Laplace(0.0, 1.0).expand([WIDTH, OUT]).to_event(2)},
+        "site w: got a Laplace; expected a Normal",
+    ),
+    "a likelihood that is not Gaussian": ({"law": dist.Laplace}, "site y: got a Laplace"),
+    "a scale for each output": (
+        {"prior": dist.Normal(0.0, jnp.array([1.0, 2.0])).expand([WIDTH, OUT]).to_event(2)},
+        "readout: got a prior with scales",
+    ),
+    "a nonlinear use": ({"use": lambda psi, w: jnp.tanh(psi @ w)}, "site y: got a mean that is"),
+    "a squared readout": ({"use": lambda psi, w: psi @ w**2}, "site y: got a mean that is"),
+    "other features": ({"use": lambda psi, w: psi**2 @ w}, "site y: got a mean that is"),
+    "noise that depends on it": (
+        {"noise": lambda sigma, w: sigma * jnp.exp(w[0, 0])},
+        "the noise change with w",
+    ),
+    "a prior that depends on it": (
+        {"hidden_scale": lambda w: jnp.exp(w[0, 0])},
+        "site sigma: got the density change with w",
+    ),
+    "features that depend on it": (
+        {"psi_of": lambda h, w: h + w[0, 0]},
+        "the features change with w",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED.values(), ids=REFUSED)
+def test_what_is_not_exact_is_refused_with_the_reason(case, data):
+    change, message = case
+    wrapped = Repriorise(lambda x, y=None: model(x, y, **change), **SITES)
+    with pytest.raises(ValueError, match=message) as caught:
+        log_density(numpyro.handlers.seed(wrapped, 0), data, {}, {})
+    assert all(word in str(caught.value) for word in ("got", "expected", "probably"))
+
+
+@pytest.mark.parametrize("role", SITES)
+def test_a_site_that_is_not_there_is_refused(role, data):
+    wrapped = Repriorise(model, **(SITES | {role: "elsewhere"}))
+    with pytest.raises(ValueError, match=f"Repriorise {role}: got 'elsewhere', which is no site"):
+        log_density(numpyro.handlers.seed(wrapped, 0), data, {}, {})
+
+
+def test_a_subsampled_likelihood_is_refused(data):
+    scaled = numpyro.handlers.scale(model, scale=2.0)
+    with pytest.raises(ValueError, match="got a scaled or subsampled log density"):
+        log_density(numpyro.handlers.seed(Repriorise(scaled, **SITES), 0), data, {}, {})
+
+
+def test_an_unknown_form_is_refused():
+    with pytest.raises(ValueError, match="Repriorise form: got 'collapsed'"):
+        Repriorise(model, **SITES, form="collapsed")

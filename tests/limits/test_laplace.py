@@ -1,0 +1,100 @@
+"""Laplace's approximation: scikit-learn's for two classes, exact for Gaussians, a mode for all."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.linalg import solve
+from sklearn.gaussian_process import GaussianProcessClassifier
+from sklearn.gaussian_process.kernels import RBF
+
+import bnnsample as bnn
+from bnnsample.limits import laplace
+from bnnsample.limits.laplace import laplace_fit
+from tests.conftest import X64
+from tests.zoo import LIKELIHOODS
+
+N, D, OUT = 11, 3, 4
+KERNEL = 2.5 * RBF(1.3)
+
+
+@pytest.fixture
+def x(rng):
+    return rng.standard_normal((N, D))
+
+
+@pytest.fixture
+def gram(x):
+    return jnp.asarray(KERNEL(x))
+
+
+def test_two_classes_are_scikit_learns(x, gram, rng):
+    labels = rng.integers(0, 2, N)
+    theirs = GaussianProcessClassifier(KERNEL, optimizer=None).fit(x, labels)
+    ours = laplace_fit(gram, bnn.Bernoulli(), jnp.asarray(labels[:, None]), outputs=1)
+    tolerance = 1e-6 if X64 else 1e-3
+    np.testing.assert_allclose(
+        ours.log_evidence, theirs.log_marginal_likelihood_value_, rtol=tolerance
+    )
+    assert bool(ours.converged)
+    assert 2 <= int(ours.steps) <= 12
+
+
+def test_a_gaussian_likelihood_is_exact(x, gram, rng):
+    noise_std, y = rng.uniform(0.4, 0.9, (N, OUT)), rng.standard_normal((N, OUT))
+    fit = laplace_fit(gram, bnn.Gaussian(noise_std), jnp.asarray(y), outputs=OUT)
+    tolerance = 1e-7 if X64 else 2e-3
+    np.testing.assert_allclose(fit.pseudo.y, y, rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(fit.pseudo.noise_std, noise_std, rtol=tolerance)
+    evidence = 0.0
+    for o in range(OUT):
+        covariance = np.asarray(gram, float) + np.diag(noise_std[:, o] ** 2)
+        mean = np.asarray(gram, float) @ np.linalg.solve(covariance, y[:, o])
+        np.testing.assert_allclose(fit.mode[:, o], mean, rtol=tolerance, atol=tolerance)
+        _, logdet = np.linalg.slogdet(covariance)
+        quadratic = y[:, o] @ np.linalg.solve(covariance, y[:, o])
+        evidence -= 0.5 * (quadratic + logdet + N * np.log(2 * np.pi))
+    np.testing.assert_allclose(fit.log_evidence, evidence, rtol=tolerance)
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("scale", [0.3, 1.0, 6.0])
+def test_the_mode_is_stationary_and_that_of_the_pseudo_likelihood(name, scale, gram, rng):
+    likelihood, targets = LIKELIHOODS[name]
+    gram = scale**2 * gram
+    y = bnn.Posterior(bnn.fcn(1, 2, OUT), np.ones((N, 1)), targets(rng, N, OUT), likelihood).y
+    fit = laplace_fit(gram, likelihood, y, outputs=OUT)
+    assert bool(fit.converged), (int(fit.steps), float(fit.decrement))
+    slope = jax.grad(likelihood.log_density)(fit.mode, y)
+    tolerance = (1e-4 if X64 else 3e-2) * scale
+    np.testing.assert_allclose(fit.mode, gram @ slope, rtol=0, atol=tolerance)
+    for o in range(OUT):
+        noise = jnp.diag(fit.pseudo.noise_std[:, o] ** 2)
+        mean = gram @ solve(gram + noise, fit.pseudo.y[:, o])
+        np.testing.assert_allclose(mean, fit.mode[:, o], rtol=0, atol=10 * tolerance)
+
+
+def test_precisions_are_minus_second_derivatives(gram, rng):
+    y = jnp.asarray(rng.integers(0, OUT, (N, 1)))
+    fit = laplace_fit(gram, bnn.Categorical(), y, outputs=OUT)
+    p = np.asarray(jax.nn.softmax(fit.mode, axis=1))
+    np.testing.assert_allclose(fit.pseudo.noise_std**-2, p * (1 - p), rtol=1e-6 if X64 else 1e-3)
+
+
+def test_an_outlier_does_not_hold_the_search_up(gram, rng):
+    """Where a Student t curves upwards, Newton's step would descend."""
+    y = rng.standard_normal((N, 1))
+    y[4] += 50
+    fit = laplace_fit(gram, bnn.StudentT(2.5, 0.1), jnp.asarray(y), outputs=1)
+    assert bool(fit.converged)
+    assert abs(fit.mode[4, 0]) < 10
+
+
+def test_a_search_that_is_cut_short_says_so(gram, rng, monkeypatch):
+    y = jnp.asarray(rng.integers(0, 2, (N, 1)))
+    monkeypatch.setattr(laplace, "MAX_STEPS", 1)
+    fit = laplace_fit.__wrapped__(gram, bnn.Bernoulli(), y, outputs=1)
+    assert int(fit.steps) == 1
+    assert not bool(fit.converged)
