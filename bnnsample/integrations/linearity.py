@@ -19,8 +19,8 @@ KEYS = 0, 1
 """Of the values at which a model is tried."""
 
 
-def gaussian_base(site: dict[str, Any]) -> dist.Normal:
-    """The Normal of a site, whatever its batch and event axes; raises for any other law."""
+def gaussian_parameters(site: dict[str, Any]) -> tuple[Array, Array]:
+    """Mean and standard deviation of a site's Normal; raises for any other law."""
     law = site["fn"]
     while isinstance(law, dist.Independent | dist.ExpandedDistribution):
         law = law.base_dist
@@ -38,12 +38,11 @@ def gaussian_base(site: dict[str, Any]) -> dist.Normal:
             expected="all of the data, each point counted once",
             probably="a plate with subsample_size, or handlers.scale",
         )
-    return law
+    return jnp.asarray(law.loc), jnp.asarray(law.scale)
 
 
-def shared_scale(scale: Any, shape: tuple[int, ...]) -> Float[Array, "#p 1"]:
+def shared_scale(scale: Array, shape: tuple[int, ...]) -> Float[Array, "#p 1"]:
     """The prior scale of each row of a readout of this ``shape``, the same for all outputs."""
-    scale = jnp.asarray(scale)
     if len(shape) == 1 or scale.size == 1:
         return scale.reshape(-1, 1)
     if scale.ndim == 2 and scale.shape[1] > 1:
@@ -88,8 +87,7 @@ def _check_runs(sites: dict[str, str], first: Any, second: Any) -> None:
     change = np.asarray(readouts[1]["value"]) - np.asarray(readouts[0]["value"])
     psi, again = (np.asarray(site["value"]) for site in features)
     locs, stds = (
-        [np.asarray(getattr(gaussian_base(site), name)) for site in likelihoods]
-        for name in ("loc", "scale")
+        [np.asarray(gaussian_parameters(site)[part]) for site in likelihoods] for part in (0, 1)
     )
     for name, site in first.items():
         if site["type"] == "sample" and name not in sites.values():

@@ -20,7 +20,7 @@ from numpyro import handlers
 from numpyro.primitives import Messenger
 
 from bnnsample.checks import bad_input
-from bnnsample.integrations.linearity import check_linear, gaussian_base, shared_scale
+from bnnsample.integrations.linearity import check_linear, gaussian_parameters, shared_scale
 from bnnsample.repriorisation.bijections import AbstractReadoutMap
 from bnnsample.repriorisation.collapse import NoiseStd, collapsed_log_likelihood
 from bnnsample.repriorisation.conditional import readout_bijection
@@ -98,7 +98,9 @@ class Repriorise:
             return None
         law = dist.Normal(0.0, 1.0).expand(linear.loc.shape).to_event(2)
         phi = numpyro.sample(f"{self.sites['readout']}_base", law)
-        result, deterministic = self._with_readout(linear.readout(phi), values, args, kwargs)
+        result, deterministic = self._with_readout(
+            linear.readout(jnp.asarray(phi)), values, args, kwargs
+        )
         for name, value in deterministic.items():
             numpyro.deterministic(name, value)
         return result
@@ -127,10 +129,13 @@ class Repriorise:
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[_Linear, dict[str, Any]]:
         """What is linear in the readout, and the values of all other sites."""
-        with _Intercept(self.sites) as seen:
+        seen = _Intercept(self.sites)
+        with seen:
             self.model(*args, **kwargs)
         messages = seen.found()
-        prior, law = (gaussian_base(messages[name]) for name in ("readout", "likelihood"))
+        (prior_loc, prior_scale), (mean, noise_std) = (
+            gaussian_parameters(messages[name]) for name in ("readout", "likelihood")
+        )
         features, shape = messages["features"]["value"], messages["readout"]["value"].shape
         wide = (shape[0], shape[1] if len(shape) == 2 else 1)
         y = messages["likelihood"]["value"]
@@ -142,14 +147,11 @@ class Repriorise:
                 expected="features (n, p), a readout (p, o) or (p,) and targets (n, o) or (n,)",
                 probably="another site's name, or features of one example",
             )
-        loc = jnp.broadcast_to(prior.loc, shape).reshape(wide)
-        scale = shared_scale(prior.scale, shape)
-        offset = jnp.broadcast_to(law.loc, y.shape).reshape(outputs) + features @ loc
-        noise_std = (
-            jnp.broadcast_to(law.scale, y.shape).reshape(outputs)
-            if jnp.ndim(law.scale)
-            else law.scale
-        )
+        loc = jnp.broadcast_to(prior_loc, shape).reshape(wide)
+        scale = shared_scale(prior_scale, shape)
+        offset = jnp.broadcast_to(mean, y.shape).reshape(outputs) + features @ loc
+        if noise_std.ndim > 0:
+            noise_std = jnp.broadcast_to(noise_std, y.shape).reshape(outputs)
         centred = jnp.asarray(y, features.dtype).reshape(outputs) - offset
         return _Linear(features * scale.T, centred, noise_std, loc, scale, shape), seen.values
 
@@ -174,10 +176,6 @@ class _Intercept(Messenger):
         self.names = {name: role for role, name in sites.items()}
         self.messages: dict[str, dict[str, Any]] = {}
         self.values: dict[str, Any] = {}
-
-    def __enter__(self) -> _Intercept:
-        super().__enter__()
-        return self
 
     def process_message(self, msg: Any) -> None:
         role = self.names.get(msg.get("name"))

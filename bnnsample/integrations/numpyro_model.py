@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpyro
 import numpyro.distributions as dist
 from jax.typing import ArrayLike
@@ -32,7 +33,7 @@ def numpyro_model(posterior: Posterior) -> Callable[..., Array]:
         inputs = posterior.x if x is None else as_test_inputs(x, posterior.x)
         targets = posterior.y if x is None and y is None else y
         values = {
-            name: numpyro.sample(name, prior.to_event(len(prior.batch_shape)))
+            name: jnp.asarray(numpyro.sample(name, prior.to_event(len(prior.batch_shape))))
             for name, prior in posterior.hyperpriors.items()
         }
         leaves = [
@@ -41,7 +42,7 @@ def numpyro_model(posterior: Posterior) -> Callable[..., Array]:
         ]
         known = posterior.given(values)
         f = known.network.apply(jax.tree.unflatten(structure, leaves), inputs)
-        f = numpyro.deterministic("f", f)
+        f = jnp.asarray(numpyro.deterministic("f", f))
         with promoting_as_numpyro():
             law = known.likelihood.distribution(f)
             numpyro.sample("obs", law.to_event(len(law.batch_shape)), obs=targets)

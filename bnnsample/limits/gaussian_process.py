@@ -157,9 +157,7 @@ def _regression(
     return GaussianProcess(kernel, inputs, factor, weights, log_evidence)
 
 
-def check_factorised(
-    log_evidence: ArrayLike, noise_std: ArrayLike, x: Float[Array, "n ..."]
-) -> None:
+def check_factorised(log_evidence: ArrayLike, noise_std: object, x: Float[Array, "n ..."]) -> None:
     """Raise where the kernel with the noise was not positive definite, by its ``log_evidence``."""
     if not isinstance(log_evidence, Tracer) and not jnp.isfinite(log_evidence):
         raise bad_input(

@@ -88,7 +88,7 @@ def laplace_fit(
     def newton(search: _Search) -> _Search:
         f = root @ search.v
         gradient = root @ jax.grad(log_likelihood)(f) - search.v
-        precision = _precision(log_likelihood, f)
+        precision = point_precisions(log_likelihood, f)
 
         def curvature(v: Float[Array, "n o"]) -> Float[Array, "n o"]:
             return v + root @ jnp.einsum("ijk,ik->ij", precision, root @ v)
@@ -108,7 +108,7 @@ def laplace_fit(
         lambda search: (search.decrement > tolerance) & (search.steps < MAX_STEPS), newton, first
     )
     f = root @ found.v
-    diagonal = jnp.diagonal(_precision(log_likelihood, f), axis1=1, axis2=2)
+    diagonal = jnp.diagonal(point_precisions(log_likelihood, f), axis1=1, axis2=2)
     precision = jnp.maximum(diagonal, LEAST_PRECISION * jnp.max(diagonal))
     pseudo = PseudoLikelihood(f + jax.grad(log_likelihood)(f) / precision, precision**-0.5)
     half_log_dets = jax.vmap(_half_log_det, in_axes=(None, 1))(root, precision)
@@ -122,7 +122,7 @@ def laplace_fit(
     )
 
 
-def _precision(log_likelihood: Function, f: Float[Array, "n o"]) -> Float[Array, "n o o"]:
+def point_precisions(log_likelihood: Function, f: Float[Array, "n o"]) -> Float[Array, "n o o"]:
     """Minus the second derivative at each point, its negative part left out."""
 
     def column(unit: Float[Array, " o"]) -> Float[Array, "n o"]:

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bnnsample.limits.laplace import PseudoLikelihood
+from bnnsample.limits.pseudo import PseudoObservations
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior
 from bnnsample.pytrees import as_pytree
-from bnnsample.repriorisation.bijections import AbstractReadoutMap, Dual, Primal, Scalar
+from bnnsample.repriorisation.bijections import (
+    AbstractBijection,
+    AbstractReadoutMap,
+    Dual,
+    Primal,
+    Scalar,
+)
 from bnnsample.repriorisation.collapse import NoiseStd, by_point, shared_by_outputs
+
+type Change = Callable[[Float[Array, "m p"], Float[Array, "p k"]], tuple[Array, Scalar]]
 
 
 @as_pytree("maps")
@@ -60,6 +69,45 @@ class PerOutput(AbstractReadoutMap):
         return phi, jnp.sum(logdets)
 
 
+@as_pytree("points", "basis", "seen")
+@dataclass(frozen=True)
+class Projected(AbstractBijection):
+    """The map ``seen`` of some combinations of points and outputs; the rest stays as it is.
+
+    ``points`` (m, n) are combinations of the rows of the features, and the first columns of
+    ``basis`` (o, o), orthonormal, those of the outputs that ``seen`` is of.
+    """
+
+    points: Float[Array, "m n"]
+    basis: Float[Array, "o o"]
+    seen: Primal | Dual
+
+    def forward_and_logdet(
+        self, features: Float[Array, "n p"], phi: Float[Array, "p o"]
+    ) -> tuple[Float[Array, "p o"], Scalar]:
+        return self._along(features, phi, self.seen.forward_and_logdet)
+
+    def inverse_and_logdet(
+        self, features: Float[Array, "n p"], readout: Float[Array, "p o"]
+    ) -> tuple[Float[Array, "p o"], Scalar]:
+        return self._along(features, readout, self.seen.inverse_and_logdet)
+
+    def _along(
+        self, features: Float[Array, "n p"], value: Float[Array, "p o"], change: Change
+    ) -> tuple[Float[Array, "p o"], Scalar]:
+        count = self.seen.y.shape[1]
+        turned = value @ self.basis
+        changed, logdet = change(self.points @ features, turned[:, :count])
+        return jnp.concatenate([changed, turned[:, count:]], axis=1) @ self.basis.T, logdet
+
+
+def pseudo_bijection(num_features: int, pseudo: PseudoObservations) -> Projected:
+    """The map that sends N(0, I) to the readout's law given the pseudo-observations."""
+    seen = readout_bijection(num_features, pseudo.y, 1.0)
+    assert isinstance(seen, Primal | Dual)
+    return Projected(pseudo.points, pseudo.basis, seen)
+
+
 def readout_bijection(
     num_features: int, y: Float[Array, "n o"], noise_std: NoiseStd
 ) -> AbstractReadoutMap:
@@ -79,7 +127,7 @@ def exact_bijection(posterior: Posterior) -> AbstractReadoutMap:
     return readout_bijection(p, *gaussian_targets(posterior))
 
 
-def gaussian_targets(posterior: Posterior) -> PseudoLikelihood:
+def gaussian_targets(posterior: Posterior) -> tuple[Float[Array, "n o"], NoiseStd]:
     """Targets and noise of a posterior whose likelihood is Gaussian."""
     assert isinstance(posterior.likelihood, Gaussian)
-    return PseudoLikelihood(posterior.y, posterior.likelihood.noise_std)
+    return posterior.y, posterior.likelihood.noise_std

@@ -8,10 +8,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import check_scale
-from bnnsample.limits.laplace import PseudoLikelihood
+from bnnsample.limits.pseudo import PseudoObservations
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.network import Parameters
 from bnnsample.models.posterior import Posterior
+from bnnsample.models.priors import log_prior
 from bnnsample.pytrees import as_pytree
 from bnnsample.repriorisation.base import (
     AbstractTarget,
@@ -20,9 +21,14 @@ from bnnsample.repriorisation.base import (
     normal_vector,
     unflatten,
 )
-from bnnsample.repriorisation.bijections import AbstractReadoutMap
+from bnnsample.repriorisation.bijections import AbstractBijection
 from bnnsample.repriorisation.collapse import collapsed_log_likelihood
-from bnnsample.repriorisation.conditional import gaussian_targets, readout_bijection
+from bnnsample.repriorisation.conditional import (
+    exact_bijection,
+    gaussian_targets,
+    pseudo_bijection,
+    readout_bijection,
+)
 
 
 @as_pytree("posterior")
@@ -54,16 +60,15 @@ class Standard(AbstractTarget):
 class Repriorised(AbstractTarget):
     """The posterior of ``(h, phi)``, where ``W = M + S phi``: N(0, I) in the wide limit.
 
-    The map is that of Gaussian targets and noise. By default these are the posterior's own, and the
-    density factorises into N(0, I) and the collapsed likelihood (theory section 3). With a
-    ``ridge``, another noise variance, or a ``pseudo``-likelihood for a posterior that is not
-    Gaussian, they are those of some ``q(y~ | f)``, and the density has ``p(y | f) / q(y~ | f)``
-    besides, which is what the log-determinant comes to.
+    With the map of the posterior's own Gaussian likelihood the density factorises into N(0, I) and
+    the collapsed likelihood (theory section 3), which is how it is computed. A ``ridge``, another
+    noise variance, or ``pseudo``-observations in place of a likelihood that is not Gaussian, make
+    another map, exact through its log-determinant, at the cost of a gradient through the factor.
     """
 
     posterior: Posterior
     ridge: float | None = None
-    pseudo: PseudoLikelihood | None = None
+    pseudo: PseudoObservations | None = None
     name: str = field(default="repriorised", init=False)
 
     def __post_init__(self) -> None:
@@ -73,13 +78,12 @@ class Repriorised(AbstractTarget):
     def log_likelihood(self, position: Position) -> Float[Array, ""]:
         hidden, phi = unflatten(self.posterior, position)
         features = self.posterior.network.features(hidden, self.posterior.x)
-        y, noise_std = self._targets
-        collapsed = collapsed_log_likelihood(features, y, noise_std)
         if self.ridge is None and self.pseudo is None:
-            return collapsed
-        f = features @ self._bijection.forward_and_logdet(features, phi)[0]
-        likelihood = self.posterior.likelihood.log_density(f, self.posterior.y)
-        return collapsed + likelihood - Gaussian(noise_std).log_density(f, y)
+            return collapsed_log_likelihood(features, *gaussian_targets(self.posterior))
+        readout, logdet = self._bijection.forward_and_logdet(features, phi)
+        pulled_back_prior = log_prior(readout) + logdet - log_prior(phi)
+        likelihood = self.posterior.likelihood
+        return likelihood.log_density(features @ readout, self.posterior.y) + pulled_back_prior
 
     def constrain(self, position: Position, key: Key[Array, ""]) -> Parameters:
         return self._params_and_features(position)[0]
@@ -98,14 +102,10 @@ class Repriorised(AbstractTarget):
         return Parameters(hidden, readout), features
 
     @property
-    def _targets(self) -> PseudoLikelihood:
-        if self.pseudo is not None:
-            return self.pseudo
-        if self.ridge is not None:
-            return PseudoLikelihood(self.posterior.y, jnp.sqrt(self.ridge))
-        return gaussian_targets(self.posterior)
-
-    @property
-    def _bijection(self) -> AbstractReadoutMap:
+    def _bijection(self) -> AbstractBijection:
         p = self.posterior.parameter_shapes.readout.shape[0]
-        return readout_bijection(p, *self._targets)
+        if self.pseudo is not None:
+            return pseudo_bijection(p, self.pseudo)
+        if self.ridge is not None:
+            return readout_bijection(p, self.posterior.y, jnp.sqrt(self.ridge))
+        return exact_bijection(self.posterior)

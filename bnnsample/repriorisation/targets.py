@@ -7,8 +7,9 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from bnnsample.checks import bad_input
-from bnnsample.limits.conditioned import conditioned, limit_kernel
+from bnnsample.limits.conditioned import limit_kernel
 from bnnsample.limits.hyperposterior import Coordinates, hyperposterior
+from bnnsample.limits.pseudo import pseudo_observations
 from bnnsample.models.hyperpriors import constrained, prior_centre
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior
@@ -36,8 +37,8 @@ def standard(posterior: Posterior) -> AbstractTarget:
 def repriorised(posterior: Posterior, ridge: float | None = None) -> AbstractTarget:
     """The posterior after the map of the readout, exact unless another ``ridge`` is given.
 
-    The map is that of the posterior's own Gaussian likelihood, or of the Gaussian pseudo-likelihood
-    of the infinitely wide network's Laplace fit. Hyperparameters are mapped by mode and curvature
+    The map is that of the posterior's own Gaussian likelihood, or of Gaussian pseudo-observations
+    from the infinitely wide network's Laplace fit. Hyperparameters are mapped by mode and curvature
     of that network's evidence. Raises ``ValueError`` for a ``ridge`` where there is no noise
     variance that it could replace.
     """
@@ -56,7 +57,10 @@ def repriorised(posterior: Posterior, ridge: float | None = None) -> AbstractTar
     if coordinates is not None:
         values, _ = constrained(posterior.hyperpriors, coordinates.centre)
     kernel = substitute(limit_kernel(posterior.network, posterior.x), values)
-    pseudo = conditioned(posterior.given(values), kernel).pseudo
+    known = posterior.given(values)
+    gram = jnp.asarray(kernel(posterior.x), posterior.x.dtype)
+    outputs = posterior.network.readout_layer.width
+    pseudo = pseudo_observations(gram, known.likelihood, posterior.y, outputs)
     return _with_hyperparameters(Repriorised(posterior, pseudo=pseudo), coordinates)
 
 
