@@ -164,6 +164,12 @@ def _symmetric_root_jvp(
     return symmetric_root(matrix), (d_root, d_smallest)
 
 
+def absolute(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
+    """A symmetric ``matrix`` with its eigenvalues' absolute values in their place."""
+    values, vectors = eigh(matrix)
+    return (vectors * jnp.abs(values)[None, :]) @ vectors.T
+
+
 def positive_part(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """A symmetric ``matrix`` with 0 in place of its negative eigenvalues."""
     values, vectors = eigh(matrix)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from bnnsample.checks import NoKnownLimit
 from bnnsample.limits.gaussian_process import KernelFunction, prior_variances
@@ -30,13 +30,14 @@ KERNEL_DRAWS = 50
 it is how well a map fits, never what is sampled."""
 
 
-@as_pytree("kernel", "x", "pseudo", "factors", "weights", "log_evidence")
+@as_pytree("kernel", "x", "pseudo", "factors", "weights", "log_evidence", "converged")
 @dataclass(frozen=True, eq=False)
 class Conditioned:
     """A Gaussian process given Gaussian targets and noise, which may differ between outputs.
 
     ``factors`` (k, n, n): Cholesky factors of the kernel matrix with the noise, one for all outputs
-    (k = 1) or one for each. ``weights`` (n, o): their solves against the targets.
+    (k = 1) or one for each. ``weights`` (n, o): their solves against the targets. ``converged``:
+    whether the Laplace fit did, where there was one.
     """
 
     kernel: KernelFunction
@@ -45,6 +46,7 @@ class Conditioned:
     factors: Float[Array, "k n n"]
     weights: Float[Array, "n o"]
     log_evidence: Float[Array, ""]
+    converged: Bool[Array, ""]
 
     def marginals(
         self, x_test: Float[Array, "m ..."]
@@ -76,11 +78,11 @@ def conditioned(posterior: Posterior, kernel: KernelFunction) -> Conditioned:
         outputs = posterior.network.readout_layer.width
         fit = laplace_fit(gram, likelihood, y, outputs=outputs)
         factors, weights, _ = _regression(gram, *fit.pseudo)
-        return Conditioned(kernel, x, fit.pseudo, factors, weights, fit.log_evidence)
+        return Conditioned(kernel, x, fit.pseudo, factors, weights, fit.log_evidence, fit.converged)
     noise_std = jnp.asarray(likelihood.noise_std, x.dtype)
     factors, weights, log_evidence = _regression(gram, y, noise_std)
     pseudo = PseudoLikelihood(y, jnp.broadcast_to(noise_std, y.shape))
-    return Conditioned(kernel, x, pseudo, factors, weights, log_evidence)
+    return Conditioned(kernel, x, pseudo, factors, weights, log_evidence, jnp.asarray(True))
 
 
 def _regression(

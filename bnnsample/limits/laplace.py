@@ -1,9 +1,11 @@
 """Laplace's approximation of an infinitely wide network's posterior, for any likelihood.
 
 With ``f = R v``, ``R`` the symmetric root of the kernel and ``v`` from N(0, I), Newton's method
-finds the mode of ``log p(y | f) - |v|^2 / 2``. There the likelihood is replaced by a Gaussian one,
-of pseudo-targets and a pseudo-noise for each point and output (theory section 5): with the
-diagonal ``D`` of minus its second derivative, ``y~ = f^ + D^-1 d log p / df`` and ``D^-1/2``.
+finds the mode of ``log p(y | f) - |v|^2 / 2``; where the likelihood curves upwards its curvature
+counts by its absolute value (Dauphin et al. 2014, 1406.2572). There the likelihood is replaced by
+a Gaussian one, of pseudo-targets and a pseudo-noise for each point and output (theory section 5):
+with the diagonal ``D`` of minus its second derivative, ``y~ = f^ + D^-1 d log p / df`` and
+``D^-1/2``.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from bnnsample.models.likelihoods.base import AbstractLikelihood
 from bnnsample.numerics import (
+    absolute,
     add_diagonal,
     cholesky,
     conjugate_gradients,
@@ -88,7 +91,7 @@ def laplace_fit(
     def newton(search: _Search) -> _Search:
         f = root @ search.v
         gradient = root @ jax.grad(log_likelihood)(f) - search.v
-        precision = point_precisions(log_likelihood, f)
+        precision = jax.vmap(absolute)(_hessians(log_likelihood, f))
 
         def curvature(v: Float[Array, "n o"]) -> Float[Array, "n o"]:
             return v + root @ jnp.einsum("ijk,ik->ij", precision, root @ v)
@@ -124,13 +127,17 @@ def laplace_fit(
 
 def point_precisions(log_likelihood: Function, f: Float[Array, "n o"]) -> Float[Array, "n o o"]:
     """Minus the second derivative at each point, its negative part left out."""
+    return jax.vmap(positive_part)(_hessians(log_likelihood, f))
+
+
+def _hessians(log_likelihood: Function, f: Float[Array, "n o"]) -> Float[Array, "n o o"]:
+    """Minus the second derivative at each point."""
 
     def column(unit: Float[Array, " o"]) -> Float[Array, "n o"]:
         direction = jnp.broadcast_to(unit[None], f.shape)
         return -jax.jvp(jax.grad(log_likelihood), (f,), (direction,))[1]
 
-    blocks = jax.vmap(column, out_axes=2)(jnp.eye(f.shape[1], dtype=f.dtype))
-    return jax.vmap(positive_part)(blocks)
+    return jax.vmap(column, out_axes=2)(jnp.eye(f.shape[1], dtype=f.dtype))
 
 
 def _ascend(

@@ -9,6 +9,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Float
 from scipy.stats import norm, qmc
 
+from bnnsample.checks import NoKnownLimit
 from bnnsample.limits.conditioned import conditioned
 from bnnsample.limits.gaussian_process import KernelFunction
 from bnnsample.limits.hyperposterior import Coordinates, log_evidence
@@ -36,7 +37,10 @@ def limit_marginals(
     """
     kernel = Partial(nngp, posterior.network)
     if coordinates is None:
-        mean, variance = conditioned(posterior, kernel).marginals(x_test)
+        given = conditioned(posterior, kernel)
+        if not given.converged:
+            raise NoKnownLimit("Laplace's approximation found no mode")
+        mean, variance = given.marginals(x_test)
         return mean, jnp.sqrt(variance)
     cells = qmc.Sobol(coordinates.centre.size, scramble=False).random_base2(LOG_NODES)
     nodes = WIDER * norm.ppf(cells + 0.5 ** (LOG_NODES + 1))

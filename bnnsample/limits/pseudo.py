@@ -9,6 +9,7 @@ those suffice along which the data outweigh the prior.
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -47,6 +48,14 @@ def pseudo_observations(
 ) -> PseudoObservations:
     """Gaussian observations in place of ``likelihood`` for functions with covariance ``gram``."""
     fit = laplace_fit(gram, likelihood, y, outputs=outputs)
+    if not fit.converged:
+        warnings.warn(
+            f"the Laplace fit of the map found no mode in {int(fit.steps)} steps (it would still "
+            f"gain {float(fit.decrement):.1g} nats); draws are exact all the same, but chains may "
+            "move slowly: the standard target needs no map",
+            RuntimeWarning,
+            stacklevel=3,
+        )
 
     def log_likelihood(f: Float[Array, "n o"]) -> Float[Array, ""]:
         return likelihood.log_density(f, y)

@@ -66,6 +66,10 @@ def test_the_mode_is_stationary_and_that_of_the_pseudo_likelihood(name, scale, g
     gram = scale**2 * gram
     y = bnn.Posterior(bnn.fcn(1, 2, OUT), np.ones((N, 1)), targets(rng, N, OUT), likelihood).y
     fit = laplace_fit(gram, likelihood, y, outputs=OUT)
+    if name == "heteroscedastic" and scale > 1:
+        # a log variance may run off to where its point is fitted exactly
+        assert not bool(fit.converged)
+        return
     assert bool(fit.converged), (int(fit.steps), float(fit.decrement))
     slope = jax.grad(likelihood.log_density)(fit.mode, y)
     tolerance = (1e-4 if X64 else 3e-2) * scale
