@@ -19,10 +19,13 @@ from xarray import DataTree
 
 from bnnsample.checks import NoKnownLimit
 from bnnsample.limits.gaussian_process import check_factorised
-from bnnsample.limits.hyperposterior import hyperposterior
+from bnnsample.limits.hyperposterior import Coordinates, hyperposterior
 from bnnsample.limits.predictive import limit_marginals
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior
+from bnnsample.repriorisation.base import AbstractTarget
+from bnnsample.repriorisation.hierarchical import Hierarchical
+from bnnsample.repriorisation.parameters import Standard
 from bnnsample.sampling.loop import Cursor
 from bnnsample.sampling.settings import Settings
 
@@ -37,16 +40,25 @@ def constant_data(settings: Settings) -> dict[str, dict[str, np.ndarray]]:
         constant["x_test"] = np.asarray(test)
         # a network without a known limit samples too
         with contextlib.suppress(NoKnownLimit):
-            constant |= limit_at(posterior, test)
+            constant |= limit_at(posterior, test, _coordinates(settings.target))
     return {"observed_data": {"y": np.asarray(posterior.y)}, "constant_data": constant}
 
 
-def limit_at(posterior: Posterior, x_test: Float[Array, "m ..."]) -> dict[str, np.ndarray]:
+def _coordinates(target: AbstractTarget) -> Coordinates | None:
+    """Those of the hyperparameters that the limit's evidence makes, found again if need be."""
+    if not isinstance(target, Hierarchical):
+        return None
+    return hyperposterior(target.posterior) if target.name == Standard.name else target.coordinates
+
+
+def limit_at(
+    posterior: Posterior, x_test: Float[Array, "m ..."], coordinates: Coordinates | None = None
+) -> dict[str, np.ndarray]:
     """The NNGP posterior at the test inputs, which every wide network's should be near.
 
-    Its approximation by Laplace, with another name, where the likelihood is not Gaussian.
+    ``coordinates`` of its hyperparameters, if it has any. Its approximation by Laplace, with
+    another name, where the likelihood is not Gaussian.
     """
-    coordinates = hyperposterior(posterior) if posterior.hyperpriors else None
     mean, std = limit_marginals(posterior, x_test, coordinates)
     noise = getattr(posterior.likelihood, "noise_std", "this likelihood")
     check_factorised(jnp.sum(mean), noise, posterior.x)

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import NoKnownLimit, bad_input, located
 from bnnsample.models.kernel import Kernel, Needs, Shape
 from bnnsample.models.layers import serial
 from bnnsample.models.layers.base import AbstractLayer, Params
-from bnnsample.models.scales import Std, as_std
+from bnnsample.models.scales import Std, as_std, is_unknown
 from bnnsample.pytrees import as_pytree
 
 
@@ -39,23 +40,39 @@ class Identity(AbstractLayer):
 @as_pytree("factor")
 @dataclass(frozen=True)
 class Scale(AbstractLayer):
-    """``x -> factor x``."""
+    """``x -> factor x``, by one number, or by one (c,) for each channel of the last axis.
+
+    A prior of one for each input, ``Scale(dist.HalfNormal(numpy.ones(c)))`` before the first layer
+    with weights, finds out which inputs matter (automatic relevance determination, Neal 1996). Only
+    there does it have a limit.
+    """
 
     factor: Std
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "factor", as_std("Scale factor", self.factor))
+        object.__setattr__(self, "factor", as_std("Scale factor", self.factor, shaped=True))
 
     def output_shape(self, input_shape: Shape) -> Shape:
+        shape = jnp.shape(self.factor) if not is_unknown(self.factor) else self.factor.shape
+        if shape not in ((), input_shape[-1:]):
+            raise bad_input(
+                "Scale factor",
+                got=f"shape {shape} for examples of shape {input_shape}",
+                expected=f"one number, or {input_shape[-1:]}: one for each channel",
+                probably="factors of other inputs",
+            )
         return input_shape
 
     def init(self, key: Key[Array, ""], input_shape: Shape, dtype: Any) -> tuple[()]:
         return ()
 
     def apply(self, params: tuple[()], x: Float[Array, "n ..."]) -> Float[Array, "n ..."]:
-        return self.factor * x
+        factor = jnp.asarray(self.factor, x.dtype)
+        return x * factor.reshape((1,) * (x.ndim - factor.ndim) + factor.shape)
 
     def kernel(self, kernel: Kernel) -> Kernel:
+        if jnp.ndim(self.factor) > 0:
+            raise NoKnownLimit("channels behind random weights, each scaled by a factor of its own")
         return kernel.map(lambda covariance: self.factor**2 * covariance)
 
 

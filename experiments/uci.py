@@ -1,0 +1,214 @@
+"""How well do sampled networks predict tables of data, beside MC dropout and their own limit?
+
+The UCI sets and standard splits of Hernandez-Lobato and Adams 2015 (1502.05336). Noise, scales of
+weights and biases, and one scale for each input (automatic relevance determination) are unknown and
+sampled; the readout is integrated out. Root mean square error and log predictive density are in the
+units of the targets. Rows are stored as they come: a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.tree_util import Partial
+from scipy.special import logsumexp
+from scipy.stats import norm
+from threadpoolctl import threadpool_limits
+
+import bnnsample as bnn
+from bnnsample.files import write_whole
+from bnnsample.limits.conditioned import conditioned
+from bnnsample.models.hyperpriors import constrained
+from bnnsample.models.scales import substitute
+from bnnsample.sampling.draws import environment
+
+FILES = {
+    "boston": "bostonHousing",
+    "concrete": "concrete",
+    "energy": "energy",
+    "wine": "wine-quality-red",
+    "yacht": "yacht",
+}
+PUBLISHED = {
+    "boston": (2.90, -2.40),
+    "concrete": (4.82, -2.93),
+    "energy": (0.54, -1.21),
+    "wine": (0.62, -0.93),
+    "yacht": (0.67, -1.25),
+}
+"""Error and log density of MC dropout with grid search, means over the splits (Mukhoti, Stenetorp
+and Gal 2018, 1811.09385)."""
+
+METHODS = {"bnn": "sampled network", "nngp": "NNGP, fitted"}
+
+
+def splits(points: int, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Indices of training and test points of the standard splits."""
+    generator = np.random.RandomState(1)
+    for _ in range(count):
+        order = generator.choice(range(points), points, replace=False)
+        train = round(0.9 * points)
+        yield order[:train], order[train:]
+
+
+def standardised(values: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``values`` by mean and standard deviation of the training points, and the latter."""
+    std = values[train].std(axis=0)
+    std = np.where(std > 0, std, 1.0)
+    return (values - values[train].mean(axis=0)) / std, std
+
+
+def posterior_of(x: np.ndarray, y: np.ndarray, depth: int, width: int) -> bnn.Posterior:
+    """All scales unknown, from weak priors that are the same for every set."""
+    inputs = np.zeros(x.shape[1])
+    network = bnn.fcn(
+        depth,
+        width,
+        1,
+        "gelu",
+        w_std=dist.LogNormal(0.3, 1.0),
+        b_std=dist.LogNormal(-1.0, 1.0),
+        w_std_out=dist.LogNormal(0.0, 1.0),
+        b_std_out=0.3,
+    )
+    relevance = bnn.Scale(dist.LogNormal(inputs, 1.0))
+    noise = bnn.Gaussian(dist.LogNormal(-1.5, 1.0))
+    return bnn.Posterior(bnn.Network([relevance, *network.layers]), x, y, noise)
+
+
+def scores(mean: np.ndarray, std: np.ndarray, y: np.ndarray, unit: float) -> tuple[float, float]:
+    """Root mean square error and mean log density of mixtures of ``mean``, ``std`` (draws, m)."""
+    densities = logsumexp(norm.logpdf(y[None], mean, std), axis=0) - np.log(len(mean))
+    error = np.sqrt(np.mean((mean.mean(axis=0) - y) ** 2))
+    return float(unit * error), float(densities.mean() - np.log(unit))
+
+
+def measure(
+    name: str, x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, options: Any
+) -> dict[str, Any]:
+    """One split: the sampled network, and its limit at the hyperparameters of highest evidence."""
+    began = time.perf_counter()
+    (x, _), (y, unit) = standardised(x, train), standardised(y, train)
+    posterior = posterior_of(x[train], y[train], options.depth, options.width)
+    target = bnn.marginal(posterior)
+    fitted = time.perf_counter() - began
+    values, _ = constrained(posterior.hyperpriors, target.coordinates.centre)  # pyright: ignore[reportAttributeAccessIssue]
+    kernel = substitute(Partial(bnn.nngp, posterior.network), values)
+    mean, variance = conditioned(posterior.given(values), kernel).marginals(jnp.asarray(x[test]))
+    std = np.sqrt(np.asarray(variance) + float(values["noise_std"]) ** 2)
+    nngp = scores(np.asarray(mean).T, std.T, y[test], float(unit))
+    run = bnn.sample(
+        target, bnn.HMC(), chains=options.chains, warmup=options.warmup, draws=options.draws,
+        x_test=x[test], keep=("predictions", "projections"),
+    )  # fmt: skip
+    draws, stats = (
+        {str(name): array.values for name, array in run[group].to_dataset().items()}
+        for group in ("predictions", "sample_stats")
+    )
+    noise_std = run["posterior"].to_dataset()["noise_std"].values[..., None, None]
+    means = draws["f_mean"].reshape(-1, len(test))
+    stds = np.sqrt(draws["f_std"] ** 2 + noise_std**2).reshape(-1, len(test))
+    found = bnn.convergence(run)
+    return {
+        "name": name,
+        "bnn": scores(means, stds, y[test], float(unit)),
+        "nngp": nngp,
+        "noise_std": float(unit * noise_std.mean()),
+        "rhat": found["predictions"].rhat_max,
+        "rhat_hyperparameters": found["hyperparameters"].rhat_max,
+        "ess": found["predictions"].ess_bulk,
+        "step_size": float(stats["step_size"].mean()),
+        "acceptance": float(stats["acceptance_rate"].mean()),
+        "steps": float(stats["n_steps"].mean()),
+        "fit_seconds": fitted,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def load(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs (n, d) and targets (n,) of a set, or a clear end where there is none."""
+    path = folder / f"{FILES[name]}.npz"
+    if not path.is_file():
+        sys.exit(
+            f"error: UCI folder: got {folder}, which has no {path.name}; expected arrays x and y "
+            "of each set; probably --data-dir or $BNNSAMPLE_DATA names another folder"
+        )
+    arrays = np.load(path)
+    return arrays["x"], arrays["y"].ravel()
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Means over splits and their standard errors, beside the published figures."""
+    lines = ["| set | splits | method | RMSE | log density | published RMSE | log density |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name, published in PUBLISHED.items():
+        own = [row for row in rows if row["name"] == name]
+        for method, title in METHODS.items() if own else ():
+            values = np.array([row[method] for row in own])
+            errors = values.std(axis=0, ddof=1 if len(own) > 1 else 0) / len(own) ** 0.5
+            cells = [f"{m:.3f} ± {e:.3f}" for m, e in zip(values.mean(axis=0), errors, strict=True)]
+            lines.append(
+                f"| {name} | {len(own)} | {title} | {' | '.join(cells)} | "
+                f"{published[0]:.2f} | {published[1]:.2f} |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    folder = Path(os.environ.get("BNNSAMPLE_DATA", "../shared/data")) / "uci"
+    parser.add_argument("--data-dir", type=Path, default=folder, help="the sets (%(default)s)")
+    parser.add_argument("--sets", nargs="+", choices=list(FILES), default=list(FILES))
+    parser.add_argument("--splits", type=int, default=20, help="of the standard ones, the first")
+    parser.add_argument("--width", type=int, default=256)
+    parser.add_argument("--depth", type=int, default=1, help="hidden layers")
+    parser.add_argument("--chains", type=int, default=2)
+    parser.add_argument("--warmup", type=int, default=200)
+    parser.add_argument("--draws", type=int, default=200)
+    parser.add_argument("--smoke", action="store_true", help="a tiny size, for the tests")
+    parser.add_argument("--out", type=Path, default=Path("results/uci"))
+    options = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    if options.smoke:
+        options.width, options.warmup, options.draws = 8, 10, 10
+    options.out.mkdir(parents=True, exist_ok=True)
+    record = options.out / "record.json"
+    rows: list[dict[str, Any]] = json.loads(record.read_text())["rows"] if record.exists() else []
+    settings = {name: getattr(options, name) for name in ("width", "depth", "chains", "draws")}
+    known = {(row["name"], row["split"]) for row in rows if settings.items() <= row.items()}
+    data = {name: load(options.data_dir, name) for name in options.sets}
+    with threadpool_limits(1, user_api="blas"):
+        for split in range(options.splits):
+            for name, (x, y) in data.items():
+                if (name, split) in known:
+                    continue
+                train, test = list(splits(len(x), split + 1))[split]
+                if options.smoke:
+                    train, test = train[:30], test[:5]
+                row: dict[str, Any] = measure(name, x, y, train, test, options)
+                rows.append(row | settings | {"split": split})
+                text = json.dumps({"rows": rows, **environment()}, indent=1)
+                write_whole(record, text + "\n")
+                (error, density), (nngp_error, nngp_density) = row["bnn"], row["nngp"]
+                print(
+                    f"{name:>9} {split:2}: RMSE {error:6.3f}, log density {density:6.3f} (NNGP "
+                    f"{nngp_error:6.3f}, {nngp_density:6.3f}), R-hat {row['rhat']:.3f}, "
+                    f"{row['seconds']:.0f} s",
+                    flush=True,
+                )
+    print(table([row for row in rows if settings.items() <= row.items()]))
+
+
+if __name__ == "__main__":
+    main()
