@@ -14,7 +14,7 @@ FORMULAS := tests/limits tests/repriorisation tests/models tests/test_randomness
 	tests/sampling/test_integrators.py tests/sampling/test_store.py tests/diagnostics/test_vectorised.py
 LONG := devices dynamics empirical gaussian_process hyperparameters monte_carlo nngp oracles plan stored
 
-.PHONY: help quickstart cifar10-nngp uci samplers test test-slow check format bench clean
+.PHONY: help quickstart cifar10-nngp uci classes samplers test test-slow check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the commands
@@ -45,6 +45,9 @@ format: .venv/installed-dev  ## Format the code
 
 cifar10-nngp: .venv/installed  ## Classify CIFAR-10 with infinitely wide networks; BNNSAMPLE_DATA is its folder
 	$(BIN)/python experiments/cifar10_nngp.py
+
+classes: .venv/installed  ## Classify digits and Fashion-MNIST; where the map for classes pays
+	$(BIN)/python experiments/classes.py
 
 uci: .venv/installed  ## Predict five UCI tables beside MC dropout; BNNSAMPLE_DATA is their folder
 	$(BIN)/python experiments/uci.py

@@ -6,10 +6,13 @@ weights. A run has converged when both have, so the slower of the two decides.
 
 from __future__ import annotations
 
-from bnnsample.models.likelihoods.gaussian import Gaussian
+from collections.abc import Callable
+
+from bnnsample.models.likelihoods.base import AbstractLikelihood
+from bnnsample.models.likelihoods.gaussian import Gaussian, HeteroscedasticGaussian
 from bnnsample.models.posterior import Posterior
 from bnnsample.repriorisation.base import AbstractTarget
-from bnnsample.repriorisation.targets import marginal, standard
+from bnnsample.repriorisation.targets import marginal, repriorised, standard
 from bnnsample.sampling.samplers.base import AbstractSampler
 from bnnsample.sampling.samplers.hamiltonian import HMC
 
@@ -19,6 +22,13 @@ def choose(
 ) -> tuple[AbstractTarget, AbstractSampler]:
     """The target and the sampler, those that were fastest where none is given."""
     if isinstance(target, Posterior):
-        gaussian = isinstance(target.likelihood, Gaussian)
-        target = marginal(target) if gaussian else standard(target)
+        target = _target_for(target.likelihood)(target)
     return target, HMC() if sampler is None else sampler
+
+
+def _target_for(likelihood: AbstractLikelihood) -> Callable[[Posterior], AbstractTarget]:
+    """Without a readout where it can be integrated out; after the map where there is a good one."""
+    if isinstance(likelihood, Gaussian):
+        return marginal
+    # log variances may have no mode for a map to be fitted at
+    return standard if isinstance(likelihood, HeteroscedasticGaussian) else repriorised
