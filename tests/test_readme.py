@@ -8,19 +8,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bnnsample.models.scales import promoting_as_numpyro
+
 README = Path(__file__).parents[1] / "README.md"
 
 
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    first, sampling, limits = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    first, sampling, scales, own_model, limits = re.findall(
+        r"```python\n(.*?)```", README.read_text(), re.DOTALL
+    )
     names = {}
     exec(first, names)
     assert "converged" in capsys.readouterr().out
     assert (tmp_path / "results" / "first.nc").exists()
     exec(sampling, names)
     assert names["run"]["posterior"].sizes["draw"] == 300
+    exec(scales, names)
+    assert names["y"].shape == (2, 100, 50, 1)
+    assert names["run"]["posterior"]["factor"].shape == (2, 100, 10)
+    with promoting_as_numpyro():
+        exec(own_model, names)
+    assert names["samples"]["readout"].shape == (20, 64, 1)
     exec(limits, names)
     assert names["K"].shape == (64, 20)
     assert names["group"]["ntk"].shape == (64, 64)

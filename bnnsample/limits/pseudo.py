@@ -32,15 +32,15 @@ SILENT = 1e-6
 
 
 class PseudoObservations(NamedTuple):
-    """``y ~ N(points @ f @ outputs, I)``, ``outputs`` being the first columns of ``basis``.
+    """``targets ~ N(points @ f @ outputs, I)``, ``outputs`` the first columns of ``basis``.
 
     ``points`` (m, n): combinations of the training points. ``basis`` (o, o): orthonormal directions
-    of outputs, those of ``y`` (m, k) first.
+    of outputs, those of ``targets`` (m, k) first.
     """
 
     points: Float[Array, "m n"]
     basis: Float[Array, "o o"]
-    y: Float[Array, "m k"]
+    targets: Float[Array, "m k"]
 
 
 def pseudo_observations(

@@ -103,7 +103,7 @@ class Projected(AbstractBijection):
 
 def pseudo_bijection(num_features: int, pseudo: PseudoObservations) -> Projected:
     """The map that sends N(0, I) to the readout's law given the pseudo-observations."""
-    seen = readout_bijection(num_features, pseudo.y, 1.0)
+    seen = readout_bijection(num_features, pseudo.targets, 1.0)
     assert isinstance(seen, Primal | Dual)
     return Projected(pseudo.points, pseudo.basis, seen)
 

@@ -71,6 +71,13 @@ def rebuild(text: str) -> Any:
         raise NotRebuildable(f"{text[:200]!r} ({error})") from error
 
 
+def _is_number(node: ast.expr) -> bool:
+    """Whether it is one of the numbers of an array, as priors print them."""
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        node = node.operand
+    return isinstance(node, ast.Constant) and type(node.value) in (int, float)
+
+
 def _value(node: ast.expr) -> Any:
     match node:
         case ast.Call(func=ast.Name(id=name)) if name in CONSTRUCTORS:
@@ -81,6 +88,8 @@ def _value(node: ast.expr) -> Any:
             func=ast.Attribute(value=ast.Name(id="np"), attr=kind), args=[number], keywords=[]
         ) if kind in NUMPY_SCALARS:
             return getattr(np, kind)(_value(number))
+        case ast.List(elts=elements) if elements and all(map(_is_number, elements)):
+            return np.array([_value(element) for element in elements])
         case ast.Tuple(elts=elements) | ast.List(elts=elements):
             return tuple(_value(element) for element in elements)
         case ast.Constant(value=bool() | int() | float() | str() | None as value):

@@ -1,7 +1,8 @@
 """What sampling costs beside gradients, and what a gradient buys, as ratios within one run.
 
-Five tables: the dual over the primal form; time outside gradients; effective draws per gradient of
-the marginal target over the standard one; acceptance of pCN against width; float32 against float64.
+Six tables: the dual over the primal form; time outside gradients; effective draws per gradient of
+the marginal target over the standard one; acceptance of pCN against width; unknown noise mapped or
+not; float32 against float64.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 from arviz_stats.sampling_diagnostics import mcse
 from threadpoolctl import threadpool_limits
 
 import bnnsample as bnn
+from bnnsample.limits.hyperposterior import Coordinates
 from bnnsample.repriorisation import collapse
+from bnnsample.repriorisation.hierarchical import Hierarchical
 from bnnsample.repriorisation.marginal import Marginal
 from bnnsample.sampling.samplers.base import AbstractSampler, Tuning
 
@@ -63,8 +67,8 @@ def dual_over_primal(n: int, d: int, width: int, rounds: int) -> None:
 
         def gradient(position: jax.Array, form: str = form) -> jax.Array:
             features, pull_back = jax.vjp(target._features, position)
-            noise_std = jnp.asarray(0.1, position.dtype)
-            of = getattr(collapse, f"_{form}")(features, posterior.y, noise_std)[1]
+            precision_root = jnp.full((n, 1), 10.0, position.dtype)
+            of = getattr(collapse, f"_{form}")(features, posterior.y, precision_root)[1]
             return pull_back(of.features)[0]
 
         compiled = jax.jit(gradient)
@@ -192,6 +196,22 @@ def acceptance_at(sampler: AbstractSampler, size: float, n: int, width: int, dra
     print(f"float32 {means['float32']:.4f} (error of the difference {error:.4f})")
 
 
+def unknown_noise(width: int, draws: int) -> None:
+    """Step size with the noise's logarithm as it is, and mapped by the limit's evidence."""
+    data = bnn.load("diabetes", train=300, test=20)
+    network, noise = bnn.fcn(1, width, 1), bnn.Gaussian(dist.HalfNormal(1.0))
+    mapped = bnn.marginal(bnn.Posterior(network, data.x_train, data.y_train, noise))
+    assert isinstance(mapped, Hierarchical)
+    centre = mapped.coordinates.centre
+    plain = Hierarchical(mapped.inner, Coordinates(centre, jnp.eye(1)))
+    for name, target in (("as it is", plain), ("mapped", mapped)):
+        run = bnn.sample(target, bnn.HMC(4), warmup=draws, draws=draws, x_test=data.x_test)
+        steps = run["sample_stats"].to_dataset()["step_size"]
+        ess = bnn.convergence(run)["hyperparameters"].ess_per_gradient
+        print(f"  width {width}, {name}: step size {float(steps.mean()):.3f}, ", end="")
+        print(f"ESS of the noise per gradient {ess:.4f}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--smoke", action="store_true", help="tiny sizes, for the tests")
@@ -213,6 +233,8 @@ def main() -> None:
     print("acceptance of pCN at angle 0.1, marginal target, digits, n = 64")
     for width in (8,) if smoke else (128, 512, 2048, 8192):
         pcn_acceptance(width, 20 if smoke else 1000)
+    print("unknown noise, diabetes, n = 300, marginal target, HMC(4)")
+    unknown_noise(*((8, 10) if smoke else (512, 300)))
     print("float32 against float64, digits, noise_std = 0.1")
     n, width, draws = (8, 8, 20) if smoke else (256, 512, 1000)
     acceptance_at(bnn.HMC(4, jitter=0.0), 0.15, n, width, 3 * draws)

@@ -38,13 +38,13 @@ def test_the_basis_is_orthonormal_and_points_are_those_worth_it(problem, gram):
     gains = np.linalg.eigvalsh(np.asarray(found.points @ gram @ found.points.T, float))
     assert np.all(gains > pseudo.LEAST_GAIN * (1 - 1e-3))
     assert 1 <= len(found.points) <= N
-    assert found.y.shape[0] == len(found.points)
+    assert found.targets.shape[0] == len(found.points)
 
 
 def test_classes_have_contrasts_alone(gram, rng):
     y = jnp.asarray(rng.integers(0, OUT, (N, 1)))
     found = pseudo_observations(gram, bnn.Categorical(), y, OUT)
-    assert found.y.shape[1] == OUT - 1
+    assert found.targets.shape[1] == OUT - 1
     # the common level is the direction left free
     np.testing.assert_allclose(np.abs(found.basis[:, -1]), OUT**-0.5, atol=TOLERANCE)
 
@@ -57,7 +57,9 @@ def test_all_of_them_at_full_precision_have_the_mode_of_one_output(gram, rng, mo
     assert found.points.shape == (N, N)
     seen = found.points @ gram
     precision = np.eye(N) + np.asarray(seen @ found.points.T)
-    mean = np.asarray(seen).T @ np.linalg.solve(precision, np.asarray(found.y @ found.basis.T))
+    mean = np.asarray(seen).T @ np.linalg.solve(
+        precision, np.asarray(found.targets @ found.basis.T)
+    )
     mode = laplace_fit(gram, bnn.Poisson(), y, outputs=1).mode
     np.testing.assert_allclose(mean, mode, atol=1e-4 if X64 else 2e-2)
 

@@ -117,7 +117,6 @@ BAD_PRIORS = {
         lambda p: bnn.Dense(3, p),
         lambda p: bnn.Dense(3, 1.0, p),
         lambda p: bnn.Conv(3, 2, w_std=p),
-        lambda p: bnn.Scale(p),
         lambda p: bnn.StudentT(3.0, p),
     ],
 )
@@ -130,3 +129,44 @@ def test_a_prior_of_other_than_as_many_noises_as_outputs_is_refused(data):
     prior = dist.HalfNormal(np.ones(3))
     with pytest.raises(ValueError, match=r"noise_std: got shape \(3,\)"):
         bnn.Posterior(bnn.fcn(1, 5, 2), *data, bnn.Gaussian(prior))
+
+
+def test_a_scale_for_each_input_acts_on_its_input_and_has_a_limit_there(rng):
+    factor = rng.uniform(0.3, 1.8, D)
+    x = rng.standard_normal((N, D))
+    layers = bnn.fcn(1, 5, 2).layers
+    scaled, plain = bnn.Network([bnn.Scale(factor), *layers]), bnn.Network(layers)
+    np.testing.assert_allclose(bnn.nngp(scaled, x), bnn.nngp(plain, x * factor), rtol=RELATIVE)
+    params = scaled.init(jax.random.key(0), (D,), x.dtype)
+    inner = bnn.Parameters(params.hidden[1:], params.readout)
+    np.testing.assert_allclose(
+        scaled.apply(params, jnp.asarray(x)), plain.apply(inner, jnp.asarray(x * factor)), RELATIVE
+    )
+    images = rng.standard_normal((2, 3, 3, D))
+    out = bnn.Scale(factor).apply((), jnp.asarray(images))
+    np.testing.assert_allclose(out, images * factor, rtol=RELATIVE)
+
+
+def test_relevances_are_one_hyperparameter_of_many_numbers(rng):
+    """The second input does not matter, and its scale is found to be the smallest."""
+    x = rng.standard_normal((60, D))
+    y = np.sin(2 * x[:, 0]) + x[:, 2]
+    relevance = bnn.Scale(dist.LogNormal(np.zeros(D), 1.0))
+    network = bnn.Network([relevance, *bnn.fcn(1, 5, 1).layers])
+    posterior = bnn.Posterior(network, x, y, bnn.Gaussian(dist.HalfNormal(1.0)))
+    assert posterior.hyperpriors["factor"].shape() == (D,)
+    target = bnn.marginal(posterior)
+    factor = target.hyperparameters(jnp.zeros(target.dim))["factor"]
+    assert int(np.argmin(factor)) == 1
+
+
+def test_a_scale_for_each_channel_behind_weights_has_no_known_limit(rng):
+    network = bnn.Network([bnn.Dense(3), bnn.Scale(np.ones(3)), bnn.Dense(1)])
+    with pytest.raises(bnn.NoKnownLimit, match="each scaled by a factor of its own"):
+        bnn.nngp(network, rng.standard_normal((4, D)))
+
+
+def test_scales_of_other_inputs_are_refused(data):
+    layers = [bnn.Scale(dist.HalfNormal(np.ones(D + 1))), bnn.Dense(2)]
+    with pytest.raises(ValueError, match=r"Scale factor: got shape \(4,\).*\(3,\)"):
+        bnn.Posterior(bnn.Network(layers), *data, bnn.Gaussian(0.3))

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import numpyro.distributions as dist
 
 import bnnsample as bnn
 from bnnsample.repriorisation.targets import TARGETS
@@ -39,6 +40,7 @@ class Job:
     target: str
     points: int
     width: int
+    kind: str = "known noise"
     meshes: list[tuple[int, int]] = field(default_factory=list)
     draws: int = DRAWS
     save: str | None = None
@@ -78,6 +80,13 @@ def compilations() -> list[int]:
 def posterior(job: Job) -> bnn.Posterior:
     rng = np.random.default_rng(3)
     x, y = rng.standard_normal((job.points, D)), rng.standard_normal((job.points, OUT))
+    if job.kind == "classes":
+        labels = rng.integers(0, OUT, job.points)
+        return bnn.Posterior(bnn.fcn(1, job.width, OUT), x, labels, bnn.Categorical())
+    if job.kind == "unknown noise":
+        relevance = bnn.Scale(dist.LogNormal(np.zeros(D), 0.5))
+        network = bnn.Network([relevance, *bnn.fcn(1, job.width, OUT).layers])
+        return bnn.Posterior(network, x, y, bnn.Gaussian(dist.HalfNormal(1.0)))
     return bnn.Posterior(bnn.fcn(1, job.width, OUT), x, y, bnn.Gaussian(0.3))
 
 

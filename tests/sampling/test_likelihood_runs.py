@@ -105,6 +105,17 @@ def test_every_prior_comes_back_from_text(name):
     assert repr(rebuild(repr(posterior.likelihood))) == repr(posterior.likelihood)
 
 
+def test_a_prior_of_several_numbers_comes_back():
+    relevance = bnn.Scale(dist.LogNormal(np.array([0.1, -0.7, 1 / 3]), 0.5))
+    network = bnn.Network([relevance, bnn.Dense(4), bnn.Dense(1)])
+    again = rebuild(repr(network))
+    assert repr(again) == repr(network)
+    values = np.array([0.3, 1.2, 2.0])
+    assert np.array_equal(
+        again.layers[0].factor.prior.log_prob(values), relevance.factor.prior.log_prob(values)
+    )
+
+
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_every_likelihood_comes_back_from_text(name):
     likelihood = LIKELIHOODS[name].likelihood

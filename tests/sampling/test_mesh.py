@@ -76,6 +76,19 @@ def test_a_mesh_gives_the_draws_of_one_device_and_compiles_once(primal):
     assert_same_draws(primal, "2x2")
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target": "marginal", "points": 8, "width": 16, "kind": "unknown noise"},
+        {"target": "repriorised", "points": 12, "width": 6, "kind": "classes"},
+    ],
+    ids=["unknown noise", "classes"],
+)
+def test_hyperparameters_and_classes_are_spread_too(settings):
+    found = result(start("", DEVICES, settings | {"meshes": [(2, 2)]}))
+    assert_same_draws(found, "2x2")
+
+
 def test_points_are_split_over_data_and_chains_over_chains(primal):
     found = primal["2x2"]
     assert found["points of a device"] == found["targets of a device"] == [PRIMAL["points"] // 2]
