@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float
 from bnnsample.checks import NoKnownLimit
 from bnnsample.limits.gaussian_process import KernelFunction, prior_variances
 from bnnsample.limits.kernels import nngp
-from bnnsample.limits.laplace import PseudoLikelihood, laplace_fit
+from bnnsample.limits.laplace import laplace_fit
 from bnnsample.limits.monte_carlo import monte_carlo_kernel
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.network import Network
@@ -30,7 +30,7 @@ KERNEL_DRAWS = 50
 it is how well a map fits, never what is sampled."""
 
 
-@as_pytree("kernel", "x", "pseudo", "factors", "weights", "log_evidence", "converged")
+@as_pytree("kernel", "x", "factors", "weights", "log_evidence", "converged")
 @dataclass(frozen=True, eq=False)
 class Conditioned:
     """A Gaussian process given Gaussian targets and noise, which may differ between outputs.
@@ -42,7 +42,6 @@ class Conditioned:
 
     kernel: KernelFunction
     x: Float[Array, "n ..."]
-    pseudo: PseudoLikelihood
     factors: Float[Array, "k n n"]
     weights: Float[Array, "n o"]
     log_evidence: Float[Array, ""]
@@ -78,11 +77,9 @@ def conditioned(posterior: Posterior, kernel: KernelFunction) -> Conditioned:
         outputs = posterior.network.readout_layer.width
         fit = laplace_fit(gram, likelihood, y, outputs=outputs)
         factors, weights, _ = _regression(gram, *fit.pseudo)
-        return Conditioned(kernel, x, fit.pseudo, factors, weights, fit.log_evidence, fit.converged)
-    noise_std = jnp.asarray(likelihood.noise_std, x.dtype)
-    factors, weights, log_evidence = _regression(gram, y, noise_std)
-    pseudo = PseudoLikelihood(y, jnp.broadcast_to(noise_std, y.shape))
-    return Conditioned(kernel, x, pseudo, factors, weights, log_evidence, jnp.asarray(True))
+        return Conditioned(kernel, x, factors, weights, fit.log_evidence, fit.converged)
+    regression = _regression(gram, y, jnp.asarray(likelihood.noise_std, x.dtype))
+    return Conditioned(kernel, x, *regression, jnp.asarray(True))
 
 
 def _regression(
