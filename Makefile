@@ -12,7 +12,7 @@ FLOAT32 = BNNSAMPLE_TEST_PRECISION=float32 $(PYTEST) -k "not refused" \
 	--jaxtyping-packages=bnnsample,beartype.beartype
 FORMULAS := tests/limits tests/repriorisation tests/models tests/test_randomness.py \
 	tests/sampling/test_integrators.py tests/sampling/test_store.py tests/diagnostics/test_vectorised.py
-LONG := devices dynamics empirical gaussian_process hyperparameters monte_carlo nngp oracles plan stored
+LONG := conditioned devices dynamics empirical gaussian_process hyperparameters laplace monte_carlo nngp oracles plan stored
 
 .PHONY: help quickstart cifar10-nngp uci classes samplers test test-slow check format bench clean
 .DEFAULT_GOAL := help

@@ -3,7 +3,8 @@
 First, effective draws a second of the predictions over points, width and readout scale, on digits:
 leapfrog and rotation HMC on the weights as they are, and rotation HMC after the map that a Laplace
 fit of the limit makes. Then test accuracy, log loss and expected calibration error at 256 points,
-beside regression on one-hot targets and scikit-learn's logistic regression.
+the readout's scale unknown, beside regression on one-hot targets and scikit-learn's logistic
+regression.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from typing import Any
 
 import jax
 import numpy as np
+import numpyro.distributions as dist
 import sklearn.datasets
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold
 
 import bnnsample as bnn
 from bnnsample.files import write_whole
+from bnnsample.models.scales import Std
 from bnnsample.sampling.draws import environment
 
 CASES = [(48, 512, 3.0), (256, 256, 3.0), (256, 1024, 3.0), (256, 4096, 3.0), (256, 1024, 1.0)]
@@ -63,7 +66,7 @@ def standardised(data: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     return ((x - mean) / std).astype("f4"), y, ((x_test - mean) / std).astype("f4"), y_test
 
 
-def posterior_of(x: np.ndarray, y: np.ndarray, width: int, scale: float) -> bnn.Posterior:
+def posterior_of(x: np.ndarray, y: np.ndarray, width: int, scale: Std) -> bnn.Posterior:
     """One hidden layer, gelu, and a softmax over ten classes."""
     network = bnn.fcn(1, width, 10, w_std_out=scale)
     return bnn.Posterior(network, x, y.astype("f4"), bnn.Categorical())
@@ -126,7 +129,7 @@ def quality(data: tuple[np.ndarray, ...], width: int, draws: int) -> dict[str, d
     labels = labels.astype(int)
     settings = {"warmup": draws, "draws": draws, "x_test": x_test, "keep": ("predictions",)}
     began = time.perf_counter()
-    run = bnn.sample(posterior_of(x, y, width, 3.0), **settings)
+    run = bnn.sample(posterior_of(x, y, width, dist.LogNormal(1.0, 1.0)), **settings)
     f = run["predictions"].to_dataset()["f"].values.reshape(-1, len(x_test), 10)
     softmax = np.mean([np.asarray(jax.nn.softmax(one, axis=-1)) for one in f], axis=0)
     found = {

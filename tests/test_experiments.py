@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
+LONG = ("classes.py",)
 FILES = [
     pytest.param(
         str(path.relative_to(EXPERIMENTS)),
-        marks=pytest.mark.slow if path.parent.name == "benchmarks" else (),
+        marks=pytest.mark.slow if path.parent.name == "benchmarks" or path.name in LONG else (),
     )
     for path in sorted(EXPERIMENTS.rglob("*.py"))
-    if path.name != "cifar10_nngp.py"  # run by tests of its own
+    if path.name not in ("cifar10_nngp.py", "uci.py")  # run by tests of their own
 ]
 
 
@@ -29,11 +30,16 @@ def data(tmp_path: Path) -> Path:
         arrays[f"x_{part}"] = rng.integers(256, size=(size, 32, 32, 3), dtype=np.uint8)
         arrays[f"y_{part}"] = rng.integers(10, size=size, dtype=np.uint8)
     np.savez(tmp_path / "cifar10_subset.npz", **arrays)
+    (tmp_path / "uci").mkdir()
+    for name in ("bostonHousing", "yacht"):
+        x = rng.standard_normal((40, 3))
+        np.savez(tmp_path / "uci" / f"{name}.npz", x=x, y=np.sin(x[:, :1]) + 0.1 * x[:, 1:2])
     return tmp_path
 
 
 ARGUMENTS = {
     "cifar10_nngp.py": ["--train", "30", "--test", "20", "--out", "results"],
+    "uci.py": ["--splits", "2", "--sets", "boston", "yacht"],
 }
 
 
@@ -65,6 +71,18 @@ def test_cifar10_goes_on_from_the_kernels_it_stored(data: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in written} == written
     accuracy = [line.split("|")[2] for line in first.stdout.splitlines() if "onv" in line]
     assert accuracy == [line.split("|")[2] for line in again.stdout.splitlines() if "onv" in line]
+
+
+def test_uci_goes_on_where_it_stopped_and_names_missing_data(data: Path) -> None:
+    first, again = (run("uci.py", data) for _ in range(2))
+    rows = [line for line in first.stdout.splitlines() if "R-hat" in line]
+    assert len(rows) == 4
+    assert "R-hat" not in again.stdout
+    assert again.stdout.splitlines() == [r for r in first.stdout.splitlines() if r not in rows]
+    (data / "uci" / "yacht.npz").unlink()
+    missing = run("uci.py", data)
+    assert missing.returncode == 1
+    assert missing.stderr.startswith("error: UCI folder: got")
 
 
 def test_cifar10_without_its_data_is_refused_in_one_line(tmp_path: Path) -> None:

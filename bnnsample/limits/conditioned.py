@@ -83,7 +83,7 @@ def conditioned(posterior: Posterior, kernel: KernelFunction) -> Conditioned:
 
 
 def _regression(
-    gram: Float[Array, "n n"], y: Float[Array, "n o"], noise_std: Float[Array, "#n #o"]
+    gram: Float[Array, "n n"], y: Float[Array, "n o"], noise_std: Float[Array, ...]
 ) -> tuple[Float[Array, "k n n"], Float[Array, "n o"], Float[Array, ""]]:
     """Factors, weights and log evidence, sharing one factor where outputs share their noise."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def constrained(priors: Priors, z: Float[Array, " k"]) -> tuple[dict[str, Array]
     return values, log_density
 
 
-def prior_centre(priors: Priors, dtype: jnp.dtype) -> Float[Array, " k"]:
+def prior_centre(priors: Priors, dtype: Any) -> Float[Array, " k"]:
     """The mean of the priors in unconstrained space."""
 
     def centre(prior: dist.Distribution) -> Array:

@@ -10,7 +10,7 @@ import contextlib
 import numbers
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +21,14 @@ from jax.core import Tracer
 from bnnsample.checks import as_scale, bad_input
 from bnnsample.pytrees import as_pytree
 
-type Std = Any
-"""A finite positive number; an array where one differentiates in it; or a prior."""
+if TYPE_CHECKING:
+    type Std = Any
+else:
+    type Std = float | int | np.number | np.ndarray | jax.Array | dist.Distribution | Hyperparameter
+"""A finite positive number; an array where one differentiates in it; or a prior.
+
+Layers compute with it once it has a value, which a type checker cannot know.
+"""
 
 PROBED = np.linspace(-8.0, 8.0, 33)
 """Unconstrained values at which the support of a prior is looked at; arbitrary."""

@@ -19,7 +19,7 @@ from jaxtyping import Array, Float
 
 from bnnsample.numerics import add_diagonal, cholesky, half_log_det, solve_cholesky
 
-type NoiseStd = float | Float[Array, "#n #o"]
+type NoiseStd = float | Float[Array, "..."]
 """A number, or an array that broadcasts to (n, o): (n, 1) by point, (1, o) or (o,) by output."""
 
 

@@ -73,7 +73,9 @@ class Hierarchical(AbstractTarget):
     def drawer(self, x_test: Float[Array, "m ..."] | None = None, *, whole: bool = True) -> Drawer:
         return Partial(_draw, self, self.inner.drawer(x_test, whole=whole))
 
-    def _split(self, position: Position) -> tuple[dict[str, Array], Float[Array, ""], Position]:
+    def _split(
+        self, position: Position
+    ) -> tuple[dict[str, Array], Float[Array, ""], Float[Array, " rest"]]:
         size = self.coordinates.centre.size
         return *self._values(position[:size]), position[size:]
 

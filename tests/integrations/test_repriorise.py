@@ -117,8 +117,8 @@ def test_a_vector_readout_with_a_scale_for_each_row(rng):
 
 
 def test_completed_samples_have_the_readouts_conditional_moments(data, rng):
-    """8000 draws given one hidden state: mean and variance of each weight at 5 standard errors."""
-    draws = 8000
+    """2000 draws given one hidden state: mean and variance of each weight at 5 standard errors."""
+    draws = 2000
     wrapped = Repriorise(model, **SITES, form="marginal")
     values = values_of(rng)
     samples = {name: jnp.stack([value] * draws) for name, value in values.items()}

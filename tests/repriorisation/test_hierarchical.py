@@ -177,13 +177,17 @@ def test_a_ridge_for_another_likelihood_is_refused(rng):
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_map_of_any_likelihood_is_undone_by_its_determinant(name, rng):
     likelihood, targets = LIKELIHOODS[name]
-    for n, width in ((4, 9), (11, 5)):
-        x, y = rng.standard_normal((n, 3)), targets(rng, n, 4)
-        posterior = bnn.Posterior(bnn.fcn(1, width, 4, w_std_out=2.0), x, y, likelihood)
-        target = bnn.repriorised(posterior)
-        position = jnp.asarray(rng.standard_normal(target.dim))
-        params = target.constrain(position, jax.random.key(0))
-        jacobian = jax.jacfwd(lambda q, t=target: flatten(t.constrain(q, jax.random.key(0))))
-        log_det = jnp.linalg.slogdet(jacobian(position))[1]
-        expected = posterior.log_density(params) + log_det - target.dim * NORMALISER
-        assert_close(target.logdensity(position), expected)
+    n = 11
+    x, y = rng.standard_normal((n, 3)), targets(rng, n, 4)
+    posterior = bnn.Posterior(bnn.fcn(1, 5, 4, w_std_out=2.0), x, y, likelihood)
+    target = bnn.repriorised(posterior)
+    position = jnp.asarray(rng.standard_normal(target.dim))
+
+    def params_of(position):
+        return target.constrain(position, jax.random.key(0))
+
+    params = quickly(params_of)(position)
+    jacobian = quickly(jax.jacfwd(lambda q: flatten(params_of(q))))(position)
+    log_det = jnp.linalg.slogdet(jacobian)[1]
+    expected = posterior.log_density(params) + log_det - target.dim * NORMALISER
+    assert_close(quickly(target.logdensity)(position), expected)

@@ -76,6 +76,7 @@ def test_a_mesh_gives_the_draws_of_one_device_and_compiles_once(primal):
     assert_same_draws(primal, "2x2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [

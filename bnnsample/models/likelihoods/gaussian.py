@@ -28,7 +28,7 @@ class Gaussian(AbstractLikelihood):
     of a positive number or of (o,) of them, which makes it a sampled quantity.
     """
 
-    noise_std: Std | Float[Array, "#n #o"]
+    noise_std: Std | Float[Array, ...]
 
     def __post_init__(self) -> None:
         value = as_std("Gaussian noise_std", self.noise_std, shaped=True)
@@ -83,11 +83,11 @@ class HeteroscedasticGaussian(AbstractLikelihood):
     logarithms of their variances: ``y_j ~ N(f_j, exp(f_(k+j)))``.
     """
 
-    def distribution(self, f: Float[Array, "n 2k"]) -> dist.Distribution:
+    def distribution(self, f: Float[Array, "n outputs"]) -> dist.Distribution:
         mean, log_variance = jnp.split(f, 2, axis=1)
         return dist.Normal(mean, jnp.exp(0.5 * log_variance))
 
-    def as_targets(self, y: Float[Array, "n k"], outputs: int) -> Float[Array, "n k"]:
+    def as_targets(self, y: Float[Array, "n columns"], outputs: int) -> Float[Array, "n columns"]:
         if outputs % 2:
             raise bad_input(
                 "Posterior network",

@@ -89,7 +89,7 @@ def test_the_unconstrained_density_is_numpyros(name, rng):
 
 @pytest.mark.parametrize("name", PRIORS)
 def test_the_unconstrained_density_integrates_to_one(name):
-    z = np.linspace(-60.0, 60.0, 120_001)
+    z = np.linspace(-30.0, 30.0, 60_001)
     density = jax.vmap(lambda z: constrained({"a": PRIORS[name]}, z[None])[1])(jnp.asarray(z))
     total = np.trapezoid(np.exp(np.asarray(density, float)), z)
     assert abs(total - 1) < (1e-6 if X64 else 1e-3)
@@ -133,14 +133,16 @@ def test_a_prior_of_other_than_as_many_noises_as_outputs_is_refused(data):
 
 def test_a_scale_for_each_input_acts_on_its_input_and_has_a_limit_there(rng):
     factor = rng.uniform(0.3, 1.8, D)
-    x = rng.standard_normal((N, D))
+    x = jnp.asarray(rng.standard_normal((N, D)))
     layers = bnn.fcn(1, 5, 2).layers
     scaled, plain = bnn.Network([bnn.Scale(factor), *layers]), bnn.Network(layers)
-    np.testing.assert_allclose(bnn.nngp(scaled, x), bnn.nngp(plain, x * factor), rtol=RELATIVE)
+    np.testing.assert_allclose(
+        bnn.nngp(scaled, x), bnn.nngp(plain, x * factor[None]), rtol=RELATIVE
+    )
     params = scaled.init(jax.random.key(0), (D,), x.dtype)
     inner = bnn.Parameters(params.hidden[1:], params.readout)
     np.testing.assert_allclose(
-        scaled.apply(params, jnp.asarray(x)), plain.apply(inner, jnp.asarray(x * factor)), RELATIVE
+        scaled.apply(params, x), plain.apply(inner, x * factor[None]), RELATIVE
     )
     images = rng.standard_normal((2, 3, 3, D))
     out = bnn.Scale(factor).apply((), jnp.asarray(images))
