@@ -33,7 +33,8 @@ def data(tmp_path: Path) -> Path:
     (tmp_path / "uci").mkdir()
     for name in ("bostonHousing", "yacht"):
         x = rng.standard_normal((40, 3))
-        np.savez(tmp_path / "uci" / f"{name}.npz", x=x, y=np.sin(x[:, :1]) + 0.1 * x[:, 1:2])
+        y = np.sin(x[:, :1]) + 0.3 * rng.standard_normal((40, 1))
+        np.savez(tmp_path / "uci" / f"{name}.npz", x=x, y=y)
     return tmp_path
 
 

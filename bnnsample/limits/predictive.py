@@ -50,8 +50,12 @@ def limit_marginals(
         u = jnp.asarray(node, posterior.x.dtype)
         z = coordinates.unconstrained(u)
         # from N(0, WIDER^2 I) to the posterior of u
-        log_weights.append(float(log_evidence(posterior, kernel, z) - log_prior(u / WIDER)))
-        moments.append(_moments(posterior, kernel, z, x_test))
+        log_weight = float(log_evidence(posterior, kernel, z) - log_prior(u / WIDER))
+        if np.isfinite(log_weight):  # noise may be below the kernel's rounding at an outer node
+            log_weights.append(log_weight)
+            moments.append(_moments(posterior, kernel, z, x_test))
+    if not moments:
+        raise NoKnownLimit("its evidence is not finite in this precision")
     weights = np.exp(np.array(log_weights) - np.max(log_weights))
     first, second = (
         sum(w * part for w, part in zip(weights / weights.sum(), parts, strict=True))

@@ -18,6 +18,9 @@ from bnnsample.models.scales import substitute
 from bnnsample.pytrees import as_pytree
 from bnnsample.repriorisation.base import AbstractTarget, Draw, Drawer, Position
 
+STARTING_STD = 0.1
+"""Of the coordinates at a start: near the centre, where the evidence is finite; arbitrary."""
+
 
 @as_pytree("inner", "coordinates")
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class Hierarchical(AbstractTarget):
     def init(self, key: Key[Array, ""]) -> Position:
         own_key, inner_key = jax.random.split(key)
         centre = self.coordinates.centre
-        u = jax.random.normal(own_key, centre.shape, centre.dtype)
+        u = STARTING_STD * jax.random.normal(own_key, centre.shape, centre.dtype)
         values, _ = self._values(u)
         return jnp.concatenate([u, substitute(self.inner, values).init(inner_key)])
 
