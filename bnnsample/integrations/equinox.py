@@ -9,8 +9,8 @@ import jax
 from jaxtyping import Array, Float
 
 from bnnsample.checks import bad_input
-from bnnsample.integrations.features import Stds, feature_network, installed
-from bnnsample.models.kernel import Shape
+from bnnsample.integrations.features import Stds, feature_network, installed, not_a_function
+from bnnsample.models.layers.dense import Dense
 from bnnsample.models.network import Network
 from bnnsample.models.scales import Std
 
@@ -47,14 +47,8 @@ def from_equinox(
     stateful = (eqx.nn.Dropout, eqx.nn.StateIndex)
     for part in jax.tree.leaves(module, is_leaf=lambda node: isinstance(node, stateful)):
         if isinstance(part, stateful):
-            raise bad_input(
-                "module",
-                got=f"a {type(part).__name__} inside",
-                expected="a function of parameters and one example",
-                probably="dropout, whose noise is not part of a posterior"
-                if isinstance(part, eqx.nn.Dropout)
-                else "batch normalisation, which makes one example's features depend on the others",
-            )
+            dropout = isinstance(part, eqx.nn.Dropout)
+            raise not_a_function(f"a {type(part).__name__} inside", dropout=dropout)
         if eqx.is_array(part) and not eqx.is_inexact_array(part):
             raise bad_input(
                 "module",
@@ -75,9 +69,12 @@ def from_equinox(
         )
         return jax.vmap(whole)(x)
 
-    def std(path: str, shape: Shape) -> float | None:
-        if path.split(".")[-1] == "bias":
-            return b_std
-        return w_std / math.prod(shape[1:]) ** 0.5 if len(shape) >= 2 else None
-
-    return feature_network(shapes, apply, std, stds, out, w_std_out, b_std_out)
+    return feature_network(
+        shapes,
+        apply,
+        stds,
+        Dense(out, w_std_out, b_std_out),
+        fan_in=lambda shape: math.prod(shape[1:]),
+        w_std=w_std,
+        b_std=b_std,
+    )

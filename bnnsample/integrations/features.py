@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from bnnsample.checks import as_scale, bad_input
+from bnnsample.checks import BadInput, as_scale, bad_input
 from bnnsample.models.kernel import Shape
 from bnnsample.models.layers.custom import Custom
 from bnnsample.models.layers.dense import Dense
 from bnnsample.models.network import Network
-from bnnsample.models.scales import Std
 
 type Stds = Callable[[str, Shape], float | None]
 """The standard deviation of a parameter by its path, such as ``layers.0.weight``, and its shape."""
@@ -29,16 +28,39 @@ def installed(module: str, package: str) -> Any:
         raise ModuleNotFoundError(f"{module} is not installed: pip install {package}") from error
 
 
+def not_a_function(got: str, *, dropout: bool) -> BadInput:
+    """The error for modules whose features depend on more than parameters and one example."""
+    return bad_input(
+        "module",
+        got=got,
+        expected="parameters and nothing else",
+        probably="dropout, whose noise is not part of a posterior"
+        if dropout
+        else "batch normalisation, which makes one example's features depend on the others",
+    )
+
+
 def feature_network(
     shapes: Mapping[str, Shape],
     apply: Callable[[dict[str, Array], Float[Array, "n ..."]], Float[Array, "n p"]],
-    rule: Stds,
     stds: Stds | None,
-    out: int,
-    w_std_out: Std,
-    b_std_out: Std | None,
+    readout: Dense,
+    *,
+    fan_in: Callable[[Shape], int],
+    w_std: float,
+    b_std: float,
 ) -> Network:
-    """The network of ``apply``, whose parameters have these ``shapes``, and a readout."""
+    """The network of ``apply``, whose parameters have these ``shapes``, and a ``readout``.
+
+    Where ``stds`` does not say, biases have ``b_std`` and arrays of two axes and more
+    ``w_std / sqrt(fan_in)``.
+    """
+
+    def rule(path: str, shape: Shape) -> float | None:
+        if path.split(".")[-1] == "bias":
+            return b_std
+        return w_std / fan_in(shape) ** 0.5 if len(shape) >= 2 else None
+
     scales = {path: _scale(path, shape, rule, stds) for path, shape in shapes.items()}
 
     def init(key: Key[Array, ""], input_shape: Shape) -> dict[str, Array]:
@@ -58,7 +80,7 @@ def feature_network(
             )
         return jnp.asarray(found, x.dtype)
 
-    return Network([Custom(init, features), Dense(out, w_std_out, b_std_out)])
+    return Network([Custom(init, features), readout])
 
 
 def _scale(path: str, shape: Shape, rule: Stds, stds: Stds | None) -> float:

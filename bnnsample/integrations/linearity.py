@@ -45,24 +45,16 @@ def shared_scale(scale: Array, shape: tuple[int, ...]) -> Float[Array, "#p 1"]:
     """The prior scale of each row of a readout of this ``shape``, the same for all outputs."""
     if len(shape) == 1 or scale.size == 1:
         return scale.reshape(-1, 1)
-    if scale.ndim == 2 and scale.shape[1] > 1:
-        equal = not isinstance(scale, Tracer) and bool(jnp.all(scale == scale[:, :1]))
-        if not equal:
-            raise bad_input(
-                "readout",
-                got=f"a prior with scales of shape {scale.shape}",
-                expected="one scale for all outputs: they share the features",
-                probably="a scale for each output; multiply the outputs by it instead",
-            )
-        return scale[:, :1]
-    if scale.ndim == 1:
+    first = scale[..., :1]
+    varies = isinstance(scale, Tracer) or not bool(jnp.all(scale == first))
+    if scale.shape[-1] > 1 and varies:
         raise bad_input(
             "readout",
             got=f"a prior with scales of shape {scale.shape} for a readout {shape}",
-            expected="one scale, or one a row: (p, 1)",
+            expected="one scale, or one a row, (p, 1): outputs share the features",
             probably="a scale for each output; multiply the outputs by it instead",
         )
-    return scale
+    return first.reshape(-1, 1)
 
 
 def check_linear(

@@ -14,7 +14,7 @@ from jax.tree_util import Partial
 from jaxtyping import Array, Bool, Float
 
 from bnnsample.checks import NoKnownLimit
-from bnnsample.limits.gaussian_process import KernelFunction, prior_variances
+from bnnsample.limits.gaussian_process import KernelFunction, conditioned_on, prior_variances
 from bnnsample.limits.kernels import nngp
 from bnnsample.limits.laplace import laplace_fit
 from bnnsample.limits.monte_carlo import monte_carlo_kernel
@@ -22,7 +22,7 @@ from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import Posterior
 from bnnsample.models.scales import hyperparameters, substitute
-from bnnsample.numerics import cholesky, half_log_det, solve_lower
+from bnnsample.numerics import solve_lower
 from bnnsample.pytrees import as_pytree
 
 KERNEL_DRAWS = 50
@@ -86,17 +86,11 @@ def _regression(
     gram: Float[Array, "n n"], y: Float[Array, "n o"], noise_std: Float[Array, ...]
 ) -> tuple[Float[Array, "k n n"], Float[Array, "n o"], Float[Array, ""]]:
     """Factors, weights and log evidence, sharing one factor where outputs share their noise."""
-
-    def given(y: Float[Array, "n c"], noise_std: Float[Array, " n"]) -> tuple[Array, Array, Array]:
-        factor = cholesky(gram + jnp.diag(noise_std**2))
-        whitened = solve_lower(factor, y)
-        value = -0.5 * jnp.sum(whitened**2) - y.shape[1] * half_log_det(factor)
-        constant = 0.5 * y.size * jnp.log(2 * jnp.pi)
-        return factor, solve_lower(factor, whitened, transpose=True), value - constant
-
     if noise_std.ndim == 0 or noise_std.shape[-1] == 1:
-        factor, weights, value = given(y, jnp.broadcast_to(noise_std, (len(y), 1))[:, 0])
+        by_point = jnp.broadcast_to(noise_std, (len(y), 1))[:, 0]
+        factor, weights, value = conditioned_on(gram, y, by_point)
         return factor[None], weights, value
     noise_std = jnp.broadcast_to(noise_std, y.shape)
-    factors, weights, values = jax.vmap(given)(y.T[:, :, None], noise_std.T)
+    by_output = jax.vmap(conditioned_on, in_axes=(None, 0, 0))
+    factors, weights, values = by_output(gram, y.T[:, :, None], noise_std.T)
     return factors, weights[..., 0].T, jnp.sum(values)

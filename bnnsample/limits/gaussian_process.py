@@ -17,7 +17,7 @@ from bnnsample.checks import as_finite_array, as_scale, bad_input, check_count
 from bnnsample.limits.kernels import nngp, ntk
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import as_test_inputs, as_training_data
-from bnnsample.numerics import add_diagonal, cholesky, half_log_det, solve_lower, symmetric_root
+from bnnsample.numerics import cholesky, half_log_det, solve_lower, symmetric_root
 from bnnsample.pytrees import as_pytree
 
 type KernelFunction = Callable[..., Array]
@@ -144,17 +144,27 @@ def _regression(
     noise = jnp.asarray(as_scale("noise_std", noise_std), inputs.dtype)
     gram = jnp.asarray(kernel(inputs), inputs.dtype)
     check_square(gram, targets)
-    factor = cholesky(add_diagonal(gram, noise**2))
-    whitened = solve_lower(factor, targets)
-    outputs = targets.shape[1]
+    factor, weights, log_evidence = conditioned_on(gram, targets, noise)
+    check_factorised(log_evidence, noise_std, inputs)
+    return GaussianProcess(kernel, inputs, factor, weights, log_evidence)
+
+
+def conditioned_on(
+    gram: Float[Array, "n n"], y: Float[Array, "n o"], noise_std: Float[Array, ...]
+) -> tuple[Float[Array, "n n"], Float[Array, "n o"], Float[Array, ""]]:
+    """Factor of ``gram`` with the noise, its solve against ``y``, and the log evidence.
+
+    ``noise_std`` is one for all points, or (n,).
+    """
+    variances = jnp.broadcast_to(noise_std**2, len(y))
+    factor = cholesky(gram + jnp.diag(variances))
+    whitened = solve_lower(factor, y)
     log_evidence = (
         -0.5 * jnp.sum(whitened**2)
-        - outputs * half_log_det(factor)
-        - 0.5 * targets.size * jnp.log(2 * jnp.pi)
+        - y.shape[1] * half_log_det(factor)
+        - 0.5 * y.size * jnp.log(2 * jnp.pi)
     )
-    check_factorised(log_evidence, noise_std, inputs)
-    weights = solve_lower(factor, whitened, transpose=True)
-    return GaussianProcess(kernel, inputs, factor, weights, log_evidence)
+    return factor, solve_lower(factor, whitened, transpose=True), log_evidence
 
 
 def check_factorised(log_evidence: ArrayLike, noise_std: object, x: Float[Array, "n ..."]) -> None:

@@ -12,7 +12,7 @@ from scipy.stats import norm, qmc
 from bnnsample.checks import NoKnownLimit
 from bnnsample.limits.conditioned import conditioned
 from bnnsample.limits.gaussian_process import KernelFunction
-from bnnsample.limits.hyperposterior import Coordinates, log_evidence
+from bnnsample.limits.hyperposterior import Coordinates
 from bnnsample.limits.kernels import nngp
 from bnnsample.models.hyperpriors import constrained
 from bnnsample.models.posterior import Posterior
@@ -45,15 +45,16 @@ def limit_marginals(
     cells = qmc.Sobol(coordinates.centre.size, scramble=False).random_base2(LOG_NODES)
     nodes = WIDER * norm.ppf(cells + 0.5 ** (LOG_NODES + 1))
     log_weights: list[float] = []
-    moments: list[tuple[Array, Array]] = []
+    moments: list[list[Array]] = []
     for node in nodes:
         u = jnp.asarray(node, posterior.x.dtype)
         z = coordinates.unconstrained(u)
         # from N(0, WIDER^2 I) to the posterior of u
-        log_weight = float(log_evidence(posterior, kernel, z) - log_prior(u / WIDER))
+        log_density, *node_moments = _at(posterior, kernel, z, x_test)
+        log_weight = float(log_density - log_prior(u / WIDER))
         if np.isfinite(log_weight):  # noise may be below the kernel's rounding at an outer node
             log_weights.append(log_weight)
-            moments.append(_moments(posterior, kernel, z, x_test))
+            moments.append(node_moments)
     if not moments:
         raise NoKnownLimit("its evidence is not finite in this precision")
     weights = np.exp(np.array(log_weights) - np.max(log_weights))
@@ -65,10 +66,11 @@ def limit_marginals(
 
 
 @jax.jit
-def _moments(
+def _at(
     posterior: Posterior, kernel: KernelFunction, z: Float[Array, " k"], x_test: Array
-) -> tuple[Float[Array, "m o"], Float[Array, "m o"]]:
-    values, _ = constrained(posterior.hyperpriors, z)
+) -> tuple[Float[Array, ""], Float[Array, "m o"], Float[Array, "m o"]]:
+    """``log p(y, z)`` and two moments of the outputs, from one factor of the kernel matrix."""
+    values, log_hyperprior = constrained(posterior.hyperpriors, z)
     given = conditioned(posterior.given(values), substitute(kernel, values))
     mean, variance = given.marginals(x_test)
-    return mean, variance + mean**2
+    return given.log_evidence + log_hyperprior, mean, variance + mean**2

@@ -19,11 +19,6 @@ PRIOR_DRAWS = 1000
 """Draws for the centre of the priors in unconstrained space."""
 
 
-def unconstrained_dim(priors: Priors) -> int:
-    """How many numbers the hyperparameters are."""
-    return sum(math.prod(prior.shape()) for prior in priors.values())
-
-
 def constrained(priors: Priors, z: Float[Array, " k"]) -> tuple[dict[str, Array], Float[Array, ""]]:
     """The hyperparameters of ``z``, and the log density of ``z`` under their priors."""
     values, log_density, start = {}, jnp.zeros((), z.dtype), 0

@@ -84,7 +84,8 @@ def sample(
     Groups: ``posterior`` (chain, draw, ...), ``sample_stats``, ``predictions`` (``f`` the network's
     output, ``y`` with noise, and for the marginal target ``f_mean``, ``f_std`` given the hidden
     weights), ``moments``, ``constant_data`` (``x``, ``x_test``, and the NNGP posterior's
-    ``nngp_mean``, ``nngp_std`` at ``x_test``), ``observed_data``.
+    ``nngp_mean``, ``nngp_std`` at ``x_test``, or ``laplace_mean``, ``laplace_std`` where the
+    likelihood is not Gaussian), ``observed_data``. Hyperparameters are in ``posterior`` by name.
 
     While it runs, BLAS libraries of the process use one thread (see ``LAPACK_THREADS``).
 

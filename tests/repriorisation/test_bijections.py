@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bnnsample.repriorisation.bijections import Dual, Identity, Primal
-from bnnsample.repriorisation.conditional import PerOutput, readout_bijection
+from bnnsample.repriorisation.conditional import PerOutput, Projected, readout_bijection
 from tests.conftest import X64
 from tests.zoo import SHAPES
 
@@ -160,6 +160,34 @@ def test_less_noise_contracts_more_and_huge_noise_is_the_identity(form, problem)
     assert logdets[0] < logdets[1] < logdets[2] <= 0
     readout, _ = form(y, jnp.asarray(1e4)).forward_and_logdet(features, phi)
     np.testing.assert_allclose(readout, phi, atol=1e-5 if X64 else 1e-2)
+
+
+def test_of_some_combinations_it_is_the_posterior_given_those_and_undone(form, shape, rng):
+    """Oracle: regression of all entries of the readout at once, four outputs of which two count."""
+    (n, p), m, seen, outputs = shape, 5, 2, 4
+    points, features, y, phi = (
+        jnp.asarray(rng.standard_normal(s)) for s in ((m, n), (n, p), (m, seen), (p, outputs))
+    )
+    features = features / p**0.5
+    basis = jnp.asarray(np.linalg.qr(rng.standard_normal((outputs, outputs)))[0])
+    noise_std = jnp.asarray(rng.uniform(0.3, 0.9, (m, 1)))
+    bijection = Projected(points, basis, form(y, noise_std))
+
+    design = np.kron(np.asarray(points @ features, float), np.asarray(basis[:, :seen].T, float))
+    mean, covariance = posterior_moments(
+        design, np.asarray(y, float).ravel(), np.repeat(np.asarray(noise_std, float), seen)
+    )
+    readout, logdet = bijection.forward_and_logdet(features, phi)
+    root = jax.jacfwd(lambda v: bijection.forward_and_logdet(features, v)[0])(phi)
+    root = np.asarray(root, float).reshape(phi.size, phi.size)
+    centre = bijection.forward_and_logdet(features, jnp.zeros_like(phi))[0]
+    np.testing.assert_allclose(centre.ravel(), mean, rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_allclose(root @ root.T, covariance, rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_allclose(logdet, np.linalg.slogdet(root)[1], TOLERANCE, TOLERANCE)
+
+    back, inverse_logdet = bijection.inverse_and_logdet(features, readout)
+    np.testing.assert_allclose(back, phi, rtol=TOLERANCE, atol=TOLERANCE)
+    np.testing.assert_allclose(inverse_logdet, -logdet, rtol=TOLERANCE, atol=TOLERANCE)
 
 
 def test_identity_is_a_member(problem):

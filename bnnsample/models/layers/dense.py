@@ -25,7 +25,8 @@ from bnnsample.pytrees import as_pytree
 class Dense(AbstractLayer):
     """``x -> w_std / sqrt(d) x W + b_std b`` with ``W`` (d, width) and ``b`` (width,) from N(0, 1).
 
-    ``w_std`` and ``b_std`` are standard deviations, not variances. With ``b_std`` 0 or None there
+    ``w_std`` and ``b_std`` are standard deviations, not variances, or priors of them: NumPyro
+    distributions, which make them hyperparameters of a posterior. With ``b_std`` 0 or None there
     is no bias parameter. As a network's last layer it is the linear readout.
 
     ``parameterisation="standard"`` is the same function with the same prior, but its tangent kernel

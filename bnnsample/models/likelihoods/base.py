@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -85,4 +84,4 @@ def whole_numbers(y: Array, low: int, high: int | None, *, expected: str, probab
             expected=expected,
             probably=probably,
         )
-    return jnp.asarray(values.astype(np.int64 if jax.config.jax_enable_x64 else np.int32))  # pyright: ignore[reportAttributeAccessIssue]
+    return jnp.asarray(values.astype(int))
