@@ -68,11 +68,12 @@ from bnnsample.integrations.numpyro_model import numpyro_model as numpyro_model
 from bnnsample.integrations.flax import from_flax as from_flax
 from bnnsample.integrations.equinox import from_equinox as from_equinox
 
+from bnnsample.sampling.samplers.alternating import AlternatingHMC as AlternatingHMC
 from bnnsample.sampling.samplers.hamiltonian import HMC as HMC
-from bnnsample.sampling.samplers.hamiltonian import NUTS as NUTS
 from bnnsample.sampling.samplers.hamiltonian import MALA as MALA
 from bnnsample.sampling.samplers.hamiltonian import PCNL as PCNL
 from bnnsample.sampling.samplers.langevin import Langevin as Langevin
+from bnnsample.sampling.samplers.nuts import NUTS as NUTS
 from bnnsample.sampling.samplers.crank_nicolson import PCN as PCN
 from bnnsample.sampling.samplers.crank_nicolson import EllipticalSlice as EllipticalSlice
 from bnnsample.sampling.samplers.microcanonical import (

@@ -68,6 +68,7 @@ SAMPLERS: dict[str, AbstractSampler] = {
     "HMC rotation": bnn.HMC(),
     "HMC leapfrog": bnn.HMC(6, integrator="leapfrog"),
     "HMC diagonal": bnn.HMC(5, mass="diagonal"),
+    "alternating": bnn.AlternatingHMC(),
     "NUTS rotation": bnn.NUTS(max_doublings=5),
     "NUTS leapfrog": bnn.NUTS(integrator="leapfrog", max_doublings=6, mass="diagonal"),
     "MALA rotation": bnn.MALA(),
@@ -81,6 +82,12 @@ SAMPLERS: dict[str, AbstractSampler] = {
     "microcanonical, unadjusted": bnn.UnadjustedMicrocanonicalLangevin(),
 }
 EXACT_SAMPLERS = {name: sampler for name, sampler in SAMPLERS.items() if sampler.exact}
+
+
+def goes_with(sampler: str, target: str) -> bool:
+    """Whether the target has what the sampler needs: a readout to be sampled."""
+    return sampler != "alternating" or target != "marginal"
+
 
 MAPPED_TARGETS = {name: target for name, target in TARGETS.items() if name != "standard"}
 

@@ -22,6 +22,7 @@ from bnnsample.models.posterior import Posterior
 from bnnsample.models.priors import log_prior
 
 type Position = Float[Array, " dim"]
+type LogLikelihood = Callable[[Float[Array, " part"]], Float[Array, ""]]
 
 
 class Draw(NamedTuple):
@@ -71,6 +72,19 @@ class AbstractTarget(ABC):
     def init(self, key: Key[Array, ""]) -> Position:
         """A start near the posterior: hidden weights from the prior, the readout given them."""
 
+    def given_hidden(self, position: Position) -> LogLikelihood:
+        """The log likelihood of other readouts, the end of the position, at its hidden weights.
+
+        It is so but for a constant. What the hidden weights decide is computed here, once. Raises
+        ``ValueError`` where positions do not end in the readout.
+        """
+        raise bad_input(
+            "target",
+            got=f"the {self.name} one",
+            expected="one whose positions end in the readout, for a sampler of it",
+            probably="bnn.HMC() was meant: here the readout is integrated out",
+        )
+
     def drawer(self, x_test: Float[Array, "m ..."] | None = None, *, whole: bool = True) -> Drawer:
         """What pushes positions forward to parameters and predictions at ``x_test``.
 
@@ -83,6 +97,11 @@ class AbstractTarget(ABC):
     def logdensity(self, position: Position) -> Float[Array, ""]:
         """``log p(y, q)`` up to the constant of N(0, I)."""
         return self.log_likelihood(position) + log_prior(position)
+
+    @property
+    def readout_size(self) -> int:
+        """Number of the readout's entries, the last of a position that holds them."""
+        return self.posterior.parameter_shapes.readout.size
 
     @property
     def dim(self) -> int:

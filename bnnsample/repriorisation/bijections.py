@@ -11,6 +11,7 @@ needs the same factor.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax.numpy as jnp
@@ -20,16 +21,22 @@ from bnnsample.numerics import add_diagonal, cholesky, half_log_det, solve_lower
 from bnnsample.pytrees import as_pytree
 
 type Scalar = Float[Array, ""]
+type Forward = Callable[[Float[Array, "p o"]], tuple[Float[Array, "p o"], Scalar]]
+"""From ``phi`` to the readout ``W`` and ``log |det dW/dphi|``."""
 
 
 class AbstractBijection(ABC):
     """A bijection of the readout (p, o), conditional on features ``Psi`` (n, p)."""
 
     @abstractmethod
+    def given(self, features: Float[Array, "n p"]) -> Forward:
+        """The map at these features: what depends on them alone is computed here, once."""
+
     def forward_and_logdet(
         self, features: Float[Array, "n p"], phi: Float[Array, "p o"]
     ) -> tuple[Float[Array, "p o"], Scalar]:
         """The readout ``W`` of ``phi``, and ``log |det dW/dphi|``."""
+        return self.given(features)(phi)
 
     @abstractmethod
     def inverse_and_logdet(
@@ -42,10 +49,8 @@ class AbstractBijection(ABC):
 class Identity(AbstractBijection):
     """``W = phi``: the map switched off."""
 
-    def forward_and_logdet(
-        self, features: Float[Array, "n p"], phi: Float[Array, "p o"]
-    ) -> tuple[Float[Array, "p o"], Scalar]:
-        return phi, jnp.zeros((), phi.dtype)
+    def given(self, features: Float[Array, "n p"]) -> Forward:
+        return lambda phi: (phi, jnp.zeros((), phi.dtype))
 
     def inverse_and_logdet(
         self, features: Float[Array, "n p"], readout: Float[Array, "p o"]
@@ -82,11 +87,10 @@ class AbstractReadoutMap(AbstractBijection):
     def logdet(self, factor: Float[Array, "*outputs k k"]) -> Scalar:
         """``log |det dW/dphi|``."""
 
-    def forward_and_logdet(
-        self, features: Float[Array, "n p"], phi: Float[Array, "p o"]
-    ) -> tuple[Float[Array, "p o"], Scalar]:
+    def given(self, features: Float[Array, "n p"]) -> Forward:
         factor = self.factor(features)
-        return self.readout(features, factor, phi), self.logdet(factor)
+        logdet = self.logdet(factor)
+        return lambda phi: (self.readout(features, factor, phi), logdet)
 
 
 @as_pytree("y", "noise_std")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,11 @@ from bnnsample.repriorisation.bijections import (
     AbstractBijection,
     AbstractReadoutMap,
     Dual,
+    Forward,
     Primal,
     Scalar,
 )
 from bnnsample.repriorisation.collapse import NoiseStd, by_point, shared_by_outputs
-
-type Change = Callable[[Float[Array, "m p"], Float[Array, "p k"]], tuple[Array, Scalar]]
 
 
 @as_pytree("maps")
@@ -82,22 +81,21 @@ class Projected(AbstractBijection):
     basis: Float[Array, "o o"]
     seen: Primal | Dual
 
-    def forward_and_logdet(
-        self, features: Float[Array, "n p"], phi: Float[Array, "p o"]
-    ) -> tuple[Float[Array, "p o"], Scalar]:
-        return self._along(features, phi, self.seen.forward_and_logdet)
+    def given(self, features: Float[Array, "n p"]) -> Forward:
+        return partial(self._of_seen, self.seen.given(self.points @ features))
 
     def inverse_and_logdet(
         self, features: Float[Array, "n p"], readout: Float[Array, "p o"]
     ) -> tuple[Float[Array, "p o"], Scalar]:
-        return self._along(features, readout, self.seen.inverse_and_logdet)
+        inverse = partial(self.seen.inverse_and_logdet, self.points @ features)
+        return self._of_seen(inverse, readout)
 
-    def _along(
-        self, features: Float[Array, "n p"], value: Float[Array, "p o"], change: Change
+    def _of_seen(
+        self, change: Forward, value: Float[Array, "p o"]
     ) -> tuple[Float[Array, "p o"], Scalar]:
         count = self.seen.y.shape[1]
         turned = value @ self.basis
-        changed, logdet = change(self.points @ features, turned[:, :count])
+        changed, logdet = change(turned[:, :count])
         return jnp.concatenate([changed, turned[:, count:]], axis=1) @ self.basis.T, logdet
 
 

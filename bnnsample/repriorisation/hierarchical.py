@@ -16,7 +16,13 @@ from bnnsample.models.posterior import Posterior
 from bnnsample.models.priors import NORMALISER, log_prior
 from bnnsample.models.scales import substitute
 from bnnsample.pytrees import as_pytree
-from bnnsample.repriorisation.base import AbstractTarget, Draw, Drawer, Position
+from bnnsample.repriorisation.base import (
+    AbstractTarget,
+    Draw,
+    Drawer,
+    LogLikelihood,
+    Position,
+)
 
 STARTING_STD = 0.1
 """Of the coordinates at a start: near the centre, where the evidence is finite; arbitrary."""
@@ -57,6 +63,10 @@ class Hierarchical(AbstractTarget):
         inner = substitute(self.inner, values).log_likelihood(rest)
         own = log_hyperprior + self.coordinates.log_det
         return inner + own - log_prior(u) - u.size * NORMALISER
+
+    def given_hidden(self, position: Position) -> LogLikelihood:
+        values, _, rest = self._split(position)
+        return substitute(self.inner, values).given_hidden(rest)
 
     def constrain(self, position: Position, key: Key[Array, ""]) -> Parameters:
         values, _, rest = self._split(position)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from bnnsample.models.priors import log_prior
 from bnnsample.pytrees import as_pytree
 from bnnsample.repriorisation.base import (
     AbstractTarget,
+    LogLikelihood,
     Position,
     flatten,
     normal_vector,
@@ -31,6 +33,13 @@ from bnnsample.repriorisation.conditional import (
 )
 
 
+def _features_and_readout(
+    posterior: Posterior, position: Position
+) -> tuple[Float[Array, "n p"], Float[Array, "p o"]]:
+    hidden, readout = unflatten(posterior, position)
+    return posterior.network.features(hidden, posterior.x), readout
+
+
 @as_pytree("posterior")
 @dataclass(frozen=True)
 class Standard(AbstractTarget):
@@ -41,6 +50,11 @@ class Standard(AbstractTarget):
 
     def log_likelihood(self, position: Position) -> Float[Array, ""]:
         return self.posterior.log_likelihood(unflatten(self.posterior, position))
+
+    def given_hidden(self, position: Position) -> LogLikelihood:
+        features, readout = _features_and_readout(self.posterior, position)
+        likelihood, y = self.posterior.likelihood, self.posterior.y
+        return lambda flat: likelihood.log_density(features @ flat.reshape(readout.shape), y)
 
     def constrain(self, position: Position, key: Key[Array, ""]) -> Parameters:
         return unflatten(self.posterior, position)
@@ -76,14 +90,31 @@ class Repriorised(AbstractTarget):
             check_scale("ridge", self.ridge)
 
     def log_likelihood(self, position: Position) -> Float[Array, ""]:
-        hidden, phi = unflatten(self.posterior, position)
-        features = self.posterior.network.features(hidden, self.posterior.x)
+        features, phi = _features_and_readout(self.posterior, position)
+        return self._of_phi(features)(phi)
+
+    def given_hidden(self, position: Position) -> LogLikelihood:
+        features, phi = _features_and_readout(self.posterior, position)
+        of_phi = self._of_phi(features)
+        return lambda flat: of_phi(flat.reshape(phi.shape))
+
+    def _of_phi(
+        self, features: Float[Array, "n p"]
+    ) -> Callable[[Float[Array, "p o"]], Float[Array, ""]]:
+        """The log likelihood of ``phi`` (p, o) at these features."""
+        posterior = self.posterior
         if self.ridge is None and self.pseudo is None:
-            return collapsed_log_likelihood(features, *gaussian_targets(self.posterior))
-        readout, logdet = self._bijection.forward_and_logdet(features, phi)
-        pulled_back_prior = log_prior(readout) + logdet - log_prior(phi)
-        likelihood = self.posterior.likelihood
-        return likelihood.log_density(features @ readout, self.posterior.y) + pulled_back_prior
+            value = collapsed_log_likelihood(features, *gaussian_targets(posterior))
+            return lambda phi: value
+        forward = self._bijection.given(features)
+
+        def of_phi(phi: Float[Array, "p o"]) -> Float[Array, ""]:
+            readout, logdet = forward(phi)
+            pulled_back_prior = log_prior(readout) + logdet - log_prior(phi)
+            fit = posterior.likelihood.log_density(features @ readout, posterior.y)
+            return fit + pulled_back_prior
+
+        return of_phi
 
     def constrain(self, position: Position, key: Key[Array, ""]) -> Parameters:
         return self._params_and_features(position)[0]

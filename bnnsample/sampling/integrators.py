@@ -23,10 +23,10 @@ from blackjax.mcmc.metrics import Metric, gaussian_euclidean
 from jaxtyping import Array, Float
 
 from bnnsample.randomness import normal
+from bnnsample.repriorisation.base import LogLikelihood
 
 type Vector = Float[Array, " dim"]
 type Scalar = Float[Array, ""]
-type LogLikelihood = Callable[[Vector], Scalar]
 type Scale = Scalar | Vector
 type Step = Callable[[IntegratorState, Scalar], IntegratorState]
 type Flow = Callable[[Vector, Vector, Scale], tuple[Vector, Vector, Scalar]]

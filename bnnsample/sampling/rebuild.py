@@ -29,13 +29,15 @@ from bnnsample.models.likelihoods.gaussian import Gaussian, HeteroscedasticGauss
 from bnnsample.models.likelihoods.student_t import StudentT
 from bnnsample.models.network import Network
 from bnnsample.models.scales import Hyperparameter
+from bnnsample.sampling.samplers.alternating import AlternatingHMC
 from bnnsample.sampling.samplers.crank_nicolson import PCN, EllipticalSlice
-from bnnsample.sampling.samplers.hamiltonian import HMC, MALA, NUTS, PCNL
+from bnnsample.sampling.samplers.hamiltonian import HMC, MALA, PCNL
 from bnnsample.sampling.samplers.langevin import Langevin
 from bnnsample.sampling.samplers.microcanonical import (
     MicrocanonicalLangevin,
     UnadjustedMicrocanonicalLangevin,
 )
+from bnnsample.sampling.samplers.nuts import NUTS
 
 CONSTRUCTORS: dict[str, Any] = {
     constructor.__name__: constructor
@@ -46,7 +48,7 @@ CONSTRUCTORS: dict[str, Any] = {
         *(dist.InverseGamma, dist.Exponential, dist.Uniform, dist.Weibull),
         *(Network, Dense, Conv, Activation, SelfAttention, LayerNorm, Residual, Scale),
         *(Identity, AvgPool, GlobalAvgPool, Flatten),
-        *(HMC, NUTS, MALA, PCNL, PCN, EllipticalSlice, Langevin),
+        *(HMC, AlternatingHMC, NUTS, MALA, PCNL, PCN, EllipticalSlice, Langevin),
         *(MicrocanonicalLangevin, UnadjustedMicrocanonicalLangevin),
     )
 }

@@ -174,6 +174,41 @@ def test_a_ridge_for_another_likelihood_is_refused(rng):
         bnn.repriorised(posterior, 0.5)
 
 
+def check_given_hidden(target, position, rng):
+    """Differences between two readouts are those of the whole, and not those elsewhere."""
+    size = target.readout_size
+    readouts = jnp.asarray(rng.standard_normal((2, size)))
+    elsewhere = jnp.asarray(rng.standard_normal(target.dim))
+    whole, other = (
+        jnp.diff(jnp.stack([target.log_likelihood(at.at[-size:].set(r)) for r in readouts]))
+        for at in (position, elsewhere)
+    )
+    given = target.given_hidden(position)
+    found = jnp.diff(jnp.stack([given(readout) for readout in readouts]))
+    assert_close(found, whole)
+    exact_map = target.name == "repriorised" and isinstance(
+        target.posterior.likelihood, bnn.Gaussian
+    )
+    assert (found == 0) if exact_map else (abs(found - other) > 1e-2)
+
+
+def test_given_the_hidden_weights_it_is_the_same_likelihood_of_the_readout(target, position, rng):
+    if target.name == "marginal":
+        with pytest.raises(ValueError, match="got the marginal one; expected .* readout"):
+            target.given_hidden(position)
+    else:
+        check_given_hidden(target, position, rng)
+
+
+@pytest.mark.parametrize("make", [bnn.standard, bnn.repriorised])
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_so_it_is_whatever_the_likelihood(name, make, rng):
+    likelihood, targets = LIKELIHOODS[name]
+    x, y = rng.standard_normal((11, 3)), targets(rng, 11, 4)
+    target = make(bnn.Posterior(bnn.fcn(1, 5, 4, w_std_out=2.0), x, y, likelihood))
+    check_given_hidden(target, jnp.asarray(rng.standard_normal(target.dim)), rng)
+
+
 @pytest.mark.parametrize("name", LIKELIHOODS)
 def test_the_map_of_any_likelihood_is_undone_by_its_determinant(name, rng):
     likelihood, targets = LIKELIHOODS[name]

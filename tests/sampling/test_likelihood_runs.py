@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 import pytest
 
 import bnnsample as bnn
+from bnnsample.sampling.choice import choose
 from bnnsample.sampling.rebuild import rebuild
 from tests.conftest import X64
 from tests.sampling.conftest import Stop
@@ -53,6 +54,14 @@ def test_a_run_draws_targets_of_the_likelihoods_kind(name, rng, x_test):
     limits = "laplace" if name != "Gaussian" else "nngp"
     assert run["constant_data"][f"{limits}_mean"].shape == (M, OUT)
     assert (bnn.distance_to_nngp(run) is None) == (name != "Gaussian")
+
+
+@pytest.mark.parametrize("name", LIKELIHOODS)
+def test_the_choice_is_what_measured_best(name, rng):
+    chosen = {"Gaussian": ("marginal", bnn.HMC()), "heteroscedastic": ("standard", bnn.HMC())}
+    target, sampler = choose(posterior_of(name, rng), None)
+    assert (target.name, sampler) == chosen.get(name, ("repriorised", bnn.AlternatingHMC()))
+    assert choose(target, bnn.NUTS()) == (target, bnn.NUTS())
 
 
 def test_noise_known_by_point_is_not_known_elsewhere(rng, x_test):

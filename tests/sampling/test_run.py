@@ -16,7 +16,7 @@ from bnnsample.sampling import chains, functionals
 from bnnsample.sampling.progress import Progress
 from bnnsample.sampling.settings import SEGMENT_DRAWS
 from tests.conftest import X64
-from tests.zoo import SAMPLERS
+from tests.zoo import SAMPLERS, goes_with
 
 D, OUT, M = 3, 2, 4
 CHAINS, WARMUP, DRAWS = 3, 11, 2 * SEGMENT_DRAWS + 3
@@ -120,10 +120,11 @@ def test_a_chain_does_not_depend_on_how_many_there_are(posterior, x_test):
 EVERY_PAIR = [
     pytest.param(
         target, sampler, id=f"{target} {sampler}",
-        marks=() if target == "marginal" else pytest.mark.slow,
+        marks=() if target == "marginal" or sampler == "alternating" else pytest.mark.slow,
     )
     for target in sorted(TARGETS)
     for sampler in SAMPLERS
+    if goes_with(sampler, target)
 ]  # fmt: skip
 
 
@@ -139,6 +140,11 @@ def test_every_sampler_runs_on_every_target(posterior, x_test, name, sampler):
     assert all(np.isfinite(values).all() for values in stats.values())
     if sampler.tunes_step_size:
         assert np.all(stats["step_size"] <= sampler.max_step_size * (1 + 1e-6))
+
+
+def test_a_readout_that_is_integrated_out_is_refused(posterior, x_test):
+    with pytest.raises(ValueError, match=r"got the marginal one; expected .* readout.*HMC"):
+        sample(posterior, x_test, "marginal", bnn.AlternatingHMC())
 
 
 def test_the_log_density_is_traced_a_fixed_number_of_times(posterior):

@@ -1,21 +1,22 @@
-"""Hamiltonian samplers: HMC, NUTS, MALA and pCNL, each a choice of integrator and trajectory."""
+"""HMC, MALA and pCNL: trajectories of a number of steps, each a choice of integrator."""
 
 from __future__ import annotations
 
 import math
 import numbers
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
-from blackjax.mcmc import hmc, nuts
+from blackjax.mcmc import hmc
 from blackjax.mcmc.hmc import HMCState
 from jaxtyping import Array, Float, Int, Key
 
 from bnnsample.checks import bad_input, check_count
-from bnnsample.repriorisation.base import AbstractTarget
+from bnnsample.repriorisation.base import AbstractTarget, LogLikelihood
 from bnnsample.sampling.integrators import Integrator, integrator, unit_metric, value_and_slope
 from bnnsample.sampling.samplers.base import (
     QUARTER_TURN,
@@ -54,7 +55,7 @@ class HMC(AbstractSampler):
     def __post_init__(self) -> None:
         if self.num_steps is not None:
             check_count("HMC num_steps", self.num_steps)
-        _check(self)
+        check_settings(self)
         if not isinstance(self.jitter, numbers.Real) or not 0 <= self.jitter < 1:
             raise bad_input(
                 "HMC jitter",
@@ -69,14 +70,25 @@ class HMC(AbstractSampler):
         )
 
         def step(rng_key: Key[Array, ""], state: Any) -> tuple[HMCState, Info]:
-            jitter_key, step_key = jax.random.split(rng_key)
-            jitter = jax.random.uniform(
-                jitter_key, (), tuning.step_size.dtype, 1 - self.jitter, 1 + self.jitter
-            )
-            jittered = tuning._replace(step_size=tuning.step_size * jitter)
-            return _hmc_step(target, self.integrator, jittered, num_steps, step_key, state)
+            return self.transition(target.log_likelihood, tuning, num_steps, rng_key, state)
 
-        return SamplingAlgorithm(_init(target), step)  # pyright: ignore[reportArgumentType]
+        return SamplingAlgorithm(partial(hmc_state, target.log_likelihood), step)  # pyright: ignore[reportArgumentType]
+
+    def transition(
+        self,
+        log_likelihood: LogLikelihood,
+        tuning: Tuning,
+        num_steps: int | Int[Array, ""],
+        rng_key: Key[Array, ""],
+        state: Any,
+    ) -> tuple[HMCState, Info]:
+        """One trajectory with its step size jittered, accepted or not."""
+        jitter_key, step_key = jax.random.split(rng_key)
+        jitter = jax.random.uniform(
+            jitter_key, (), tuning.step_size.dtype, 1 - self.jitter, 1 + self.jitter
+        )
+        jittered = tuning._replace(step_size=tuning.step_size * jitter)
+        return _hmc_step(log_likelihood, self.integrator, jittered, num_steps, step_key, state)
 
     @property
     def max_step_size(self) -> float:
@@ -107,13 +119,13 @@ class MALA(AbstractSampler):
     mass: Mass = "unit"
 
     def __post_init__(self) -> None:
-        _check(self)
+        check_settings(self)
 
     def build(self, target: AbstractTarget, tuning: Tuning) -> SamplingAlgorithm:
         def step(rng_key: Key[Array, ""], state: Any) -> tuple[HMCState, Info]:
-            return _hmc_step(target, self.integrator, tuning, 1, rng_key, state)
+            return _hmc_step(target.log_likelihood, self.integrator, tuning, 1, rng_key, state)
 
-        return SamplingAlgorithm(_init(target), step)  # pyright: ignore[reportArgumentType]
+        return SamplingAlgorithm(partial(hmc_state, target.log_likelihood), step)  # pyright: ignore[reportArgumentType]
 
     @property
     def max_step_size(self) -> float:
@@ -140,56 +152,13 @@ class PCNL(AbstractSampler):
 
     def build(self, target: AbstractTarget, tuning: Tuning) -> SamplingAlgorithm:
         def step(rng_key: Key[Array, ""], state: Any) -> tuple[HMCState, Info]:
-            return _hmc_step(target, "crank-nicolson", tuning, 1, rng_key, state)
+            return _hmc_step(target.log_likelihood, "crank-nicolson", tuning, 1, rng_key, state)
 
-        return SamplingAlgorithm(_init(target), step)  # pyright: ignore[reportArgumentType]
+        return SamplingAlgorithm(partial(hmc_state, target.log_likelihood), step)  # pyright: ignore[reportArgumentType]
 
     @property
     def max_step_size(self) -> float:
         return QUARTER_TURN
-
-
-@dataclass(frozen=True)
-class NUTS(AbstractSampler):
-    """The No-U-Turn sampler: trajectories that end where they turn back.
-
-    At most ``2**max_doublings`` gradients a draw. Chains that advance together each take as long as
-    the longest trajectory among them.
-    """
-
-    integrator: Integrator = "rotation"
-    target_acceptance: float = 0.8
-    max_doublings: int = 10
-    mass: Mass = "unit"
-
-    def __post_init__(self) -> None:
-        _check(self)
-        check_count("NUTS max_doublings", self.max_doublings)
-
-    def build(self, target: AbstractTarget, tuning: Tuning) -> SamplingAlgorithm:
-        kernel = nuts.build_kernel(integrator(self.integrator, tuning.scale))
-
-        def step(rng_key: Key[Array, ""], state: Any) -> tuple[HMCState, Info]:
-            metric = unit_metric(state.position.shape[0], state.position.dtype)
-            end, info = kernel(
-                rng_key,
-                state,
-                target.log_likelihood,
-                tuning.step_size,  # pyright: ignore[reportArgumentType]
-                metric,
-                self.max_doublings,
-            )
-            return _begin(end), _info(info)
-
-        return SamplingAlgorithm(_init(target), step)  # pyright: ignore[reportArgumentType]
-
-    @property
-    def max_step_size(self) -> float:
-        return QUARTER_TURN if self.integrator == "rotation" else math.inf
-
-    @property
-    def adapts_scale(self) -> bool:
-        return self.mass == "diagonal"
 
 
 def steps_to_a_quarter_turn(step_size: Float[Array, ""]) -> Int[Array, ""]:
@@ -197,15 +166,17 @@ def steps_to_a_quarter_turn(step_size: Float[Array, ""]) -> Int[Array, ""]:
     return jnp.clip(jnp.round(QUARTER_TURN / step_size), 1, FIRST_NUM_STEPS).astype(int)
 
 
-def _init(target: AbstractTarget) -> Any:
-    def init(position: Float[Array, " dim"], rng_key: Key[Array, ""] | None = None) -> HMCState:
-        return HMCState(position, *value_and_slope(target.log_likelihood, position))  # pyright: ignore[reportArgumentType]
-
-    return init
+def hmc_state(
+    log_likelihood: LogLikelihood,
+    position: Float[Array, " dim"],
+    rng_key: Key[Array, ""] | None = None,
+) -> HMCState:
+    """The state of a chain at a position, which no key decides."""
+    return HMCState(position, *value_and_slope(log_likelihood, position))  # pyright: ignore[reportArgumentType]
 
 
 def _hmc_step(
-    target: AbstractTarget,
+    log_likelihood: LogLikelihood,
     name: Any,
     tuning: Tuning,
     num_steps: int | Int[Array, ""],
@@ -215,19 +186,20 @@ def _hmc_step(
     kernel = hmc.build_kernel(integrator(name, tuning.scale))
     metric = unit_metric(state.position.shape[0], state.position.dtype)
     end, info = kernel(
-        rng_key, state, target.log_likelihood, tuning.step_size, metric, num_steps  # pyright: ignore[reportArgumentType]
+        rng_key, state, log_likelihood, tuning.step_size, metric, num_steps  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
-    return _begin(end), _info(info)
+    return next_start(end), info_of(info)
 
 
-def _begin(end: Any) -> HMCState:
+def next_start(end: Any) -> HMCState:
     """The end of a trajectory as the begin of another: its log likelihood, and nothing gained."""
     slope = end.logdensity_grad
     fresh = slope._replace(gained=jnp.zeros_like(slope.gained))
     return HMCState(end.position, end.logdensity + slope.gained, fresh)
 
 
-def _info(info: Any) -> Info:
+def info_of(info: Any) -> Info:
+    """What blackjax reports of a trajectory, by our names."""
     return Info(
         acceptance_rate=info.acceptance_rate,
         tuning_signal=info.acceptance_rate,
@@ -237,7 +209,8 @@ def _info(info: Any) -> Info:
     )
 
 
-def _check(sampler: HMC | NUTS | MALA) -> None:
+def check_settings(sampler: Any) -> None:
+    """Refuse settings that are none of those which these samplers share."""
     name = type(sampler).__name__
     check_choice(f"{name} integrator", sampler.integrator, ("rotation", "leapfrog"))
     check_choice(f"{name} mass", sampler.mass, ("unit", "diagonal"))
