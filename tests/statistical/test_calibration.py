@@ -24,6 +24,11 @@ pytestmark = pytest.mark.slow
 
 REPLICATIONS, BINS, KEPT, THINNING = 128, 8, 63, 6
 LEAST_P = 1e-3
+SAMPLERS = {
+    "standard": bnn.HMC(6, integrator="leapfrog"),
+    "repriorised": bnn.AlternatingHMC(3),
+    "marginal": bnn.HMC(4),
+}
 N, D, WIDTH = 6, 2, 3
 X = np.random.default_rng(1).standard_normal((N, D))
 X_TEST = np.random.default_rng(2).standard_normal((1, D))
@@ -80,13 +85,12 @@ def quantities(run, posterior) -> dict[str, np.ndarray]:
 def p_values(model: Model, target, *, fitted: Model | None = None) -> dict[str, float]:
     """The chi-square p-value of the ranks of each quantity."""
     counts: dict[str, np.ndarray] = {}
-    sampler = bnn.HMC(4) if target != "standard" else bnn.HMC(6, integrator="leapfrog")
     for replication in range(REPLICATIONS):
         posterior, truth = model.simulate(jax.random.key(1000 + replication))
         if fitted is not None:
             posterior = fitted.posterior(posterior.y)
         run = bnn.sample(
-            TARGETS[target](posterior), sampler, chains=1, warmup=200, seed=replication,
+            TARGETS[target](posterior), SAMPLERS[target], chains=1, warmup=200, seed=replication,
             draws=KEPT * THINNING, x_test=X_TEST, keep=("predictions", "parameters"),
         )  # fmt: skip
         for name, draws in quantities(run, posterior).items():
