@@ -50,7 +50,7 @@ PUBLISHED = {
 """Error and log density of MC dropout with grid search, means over the splits (Mukhoti, Stenetorp
 and Gal 2018, 1811.09385)."""
 
-USUAL, SMOOTH = "gelu", "sin"
+USUAL, SMOOTH = "erf", "sin"
 LITTLE_NOISE = 0.1
 """Noise, as a share of the targets' standard deviation, up to which the smooth activation is taken:
 the steep units of the usual one then allow tiny steps only."""
