@@ -31,7 +31,8 @@ def prior(shape: float) -> dist.Distribution:
 @pytest.fixture(scope="module")
 def data():
     rng = np.random.default_rng(5)
-    return rng.standard_normal((N, D)), rng.standard_normal((N, OUT)), rng.standard_normal((M, D))
+    x, y, x_test = (rng.standard_normal(shape) for shape in ((N, D), (N, OUT), (M, D)))
+    return x, y, x_test + 1.0
 
 
 class Exact:
