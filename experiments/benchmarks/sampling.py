@@ -207,9 +207,15 @@ def unknown_noise(width: int, draws: int) -> None:
     for name, target in (("as it is", plain), ("mapped", mapped)):
         run = bnn.sample(target, bnn.HMC(4), warmup=draws, draws=draws, x_test=data.x_test)
         steps = run["sample_stats"].to_dataset()["step_size"]
-        ess = bnn.convergence(run)["hyperparameters"].ess_per_gradient
-        print(f"  width {width}, {name}: step size {float(steps.mean()):.3f}, ", end="")
-        print(f"ESS of the noise per gradient {ess:.4f}")
+        found = bnn.convergence(run)
+        ess = {
+            key: found[key].ess_per_gradient for key in ("hyperparameters", "predictions", "hidden")
+        }
+        print(
+            f"  width {width}, {name}: step size {float(steps.mean()):.3f}, ESS per gradient: ",
+            end="",
+        )
+        print(", ".join(f"{key} {value:.4f}" for key, value in ess.items()))
 
 
 def main() -> None:
