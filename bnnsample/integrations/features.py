@@ -70,7 +70,16 @@ def feature_network(
         }
 
     def features(params: dict[str, Array], x: Float[Array, "n ..."]) -> Float[Array, "n p"]:
-        found = apply({path: scales[path] * value for path, value in params.items()}, x)
+        scaled = {path: scales[path] * value for path, value in params.items()}
+        try:
+            found = apply(scaled, x)
+        except (TypeError, ValueError) as error:
+            raise bad_input(
+                "module",
+                got=f"examples of shape {x.shape[1:]}, at which it fails: {error}",
+                expected="examples of the shape that it is made for",
+                probably="an input size that is not the number of columns of x",
+            ) from error
         if found.ndim != 2:
             raise bad_input(
                 "module output",

@@ -183,6 +183,13 @@ class _Intercept(Messenger):
             self.messages[role] = msg
         if role == "readout":
             msg["value"] = jnp.zeros(msg["fn"].shape())
+        if role == "likelihood" and msg["type"] == "sample" and not msg["is_observed"]:
+            raise bad_input(
+                f"site {msg['name']}",
+                got="a likelihood without observations",
+                expected="obs=: the readout's conditional law is given the targets",
+                probably="targets left out; for predictions call the model itself",
+            )
         if role in ("readout", "likelihood") or msg["type"] == "deterministic":
             msg["stop"] = True
 

@@ -165,3 +165,12 @@ def test_features_that_are_not_vectors_are_refused(rng):
     x, y = rng.standard_normal((4, 5, 5, 2)), rng.standard_normal((4, OUT))
     with pytest.raises(ValueError, match=r"module output: got features of shape .*\(n, p\)"):
         bnn.Posterior(bnn.from_flax(module, OUT), x, y, bnn.Gaussian(0.3))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "make"), [(bnn.from_flax, Flax), (bnn.from_equinox, Equinox)], ids=["flax", "equinox"]
+)
+def test_examples_of_another_shape_are_refused(wrap, make, rng):
+    x, y = rng.standard_normal((5, D + 2)), rng.standard_normal((5, OUT))
+    with pytest.raises(ValueError, match=rf"module: got examples of shape \({D + 2},\).*fails"):
+        bnn.Posterior(wrap(make(), OUT), x, y, bnn.Gaussian(0.3))

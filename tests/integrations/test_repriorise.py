@@ -254,6 +254,12 @@ def test_a_subsampled_likelihood_is_refused(data):
         log_density(numpyro.handlers.seed(Repriorise(scaled, **SITES), 0), data, {}, {})
 
 
+def test_a_likelihood_without_observations_is_refused(data):
+    wrapped = Repriorise(model, **SITES)
+    with pytest.raises(ValueError, match="site y: got a likelihood without observations"):
+        log_density(numpyro.handlers.seed(wrapped, 0), data[:1], {}, {})
+
+
 def test_an_unknown_form_is_refused():
     with pytest.raises(ValueError, match="Repriorise form: got 'collapsed'"):
         Repriorise(model, **SITES, form="collapsed")

@@ -64,7 +64,8 @@ class Gaussian(AbstractLikelihood):
                 "Gaussian noise_std",
                 got=f"shape {shape} for y of shape {y.shape}",
                 expected=f"one number, ({outputs},) by output"
-                + ("" if unknown else f", ({len(y)}, 1) by point or {y.shape}"),
+                + ("" if unknown else f", ({len(y)}, 1) by point")
+                + ("" if unknown or outputs == 1 else f", {y.shape} by both"),
                 probably="noise by point, which is a column: noise_std[:, None]",
             )
         return y
