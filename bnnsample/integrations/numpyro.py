@@ -133,10 +133,11 @@ class Repriorise:
         with seen:
             self.model(*args, **kwargs)
         messages = seen.found()
-        (prior_loc, prior_scale), (mean, noise_std) = (
-            gaussian_parameters(messages[name]) for name in ("readout", "likelihood")
-        )
         features, shape = messages["features"]["value"], messages["readout"]["value"].shape
+        (prior_loc, prior_scale), (mean, noise_std) = (
+            [part.astype(features.dtype) for part in gaussian_parameters(messages[name])]
+            for name in ("readout", "likelihood")
+        )
         wide = (shape[0], shape[1] if len(shape) == 2 else 1)
         y = messages["likelihood"]["value"]
         outputs = (len(features), wide[1])

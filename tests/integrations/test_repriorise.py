@@ -95,6 +95,25 @@ def test_the_marginal_density_is_the_repriorised_one_without_the_base(data, rng)
     assert set(trace) == {"a", "offset", "sigma", "points", "y_collapsed"}
 
 
+@pytest.mark.parametrize("form", ["repriorised", "marginal"])
+def test_priors_of_whole_numbers(form, data):
+    """``Normal(0, 1)`` is a law of real numbers all the same."""
+
+    def own(x, y=None):
+        a = numpyro.sample("a", dist.Normal(0, 1).expand([D, WIDTH]).to_event(2))
+        psi = numpyro.deterministic("psi", jnp.tanh(x @ a))
+        w = numpyro.sample("w", dist.Normal(0, 1).expand([WIDTH, OUT]).to_event(2))
+        numpyro.sample("y", dist.Normal(psi @ w, 1).to_event(2), obs=y)
+
+    wrapped = Repriorise(own, **SITES, form=form)
+    trace = numpyro.handlers.trace(numpyro.handlers.seed(wrapped, 0)).get_trace(*data)
+    a = jnp.stack([trace["a"]["value"]] * 2)
+    w = np.asarray(wrapped.complete(jax.random.key(0), {"a": a}, *data)["w"])
+    assert w.shape == (2, WIDTH, OUT)
+    assert not np.any(w[0] == w[1])
+    assert not np.any(w == np.round(w))
+
+
 def test_a_vector_readout_with_a_scale_for_each_row(rng):
     scales = jnp.asarray(rng.uniform(0.5, 1.5, WIDTH))
 
