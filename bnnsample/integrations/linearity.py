@@ -52,7 +52,8 @@ def shared_scale(scale: Array, shape: tuple[int, ...]) -> Float[Array, "#p 1"]:
             "readout",
             got=f"a prior with scales of shape {scale.shape} for a readout {shape}",
             expected="one scale, or one a row, (p, 1): outputs share the features",
-            probably="a scale for each output; multiply the outputs by it instead",
+            probably="a scale for each output, by which to multiply the outputs instead, or a "
+            "sampled one written out for all of them: give it as a number or (p, 1)",
         )
     return first.reshape(-1, 1)
 

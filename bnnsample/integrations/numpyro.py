@@ -28,6 +28,10 @@ from bnnsample.repriorisation.conditional import readout_bijection
 type Model = Callable[..., Any]
 
 
+OBSERVED = {"readout": False, "likelihood": True}
+"""Whether a site must have observations."""
+
+
 class _Linear(NamedTuple):
     """The part of the model that is Gaussian given the rest.
 
@@ -141,12 +145,15 @@ class Repriorise:
         wide = (shape[0], shape[1] if len(shape) == 2 else 1)
         y = messages["likelihood"]["value"]
         outputs = (len(features), wide[1])
-        if features.ndim != 2 or features.shape[1] != shape[0] or y.size != outputs[0] * wide[1]:
+        drawn = messages["likelihood"]["fn"].shape()
+        fits = jnp.shape(y) == drawn and jnp.size(y) == outputs[0] * outputs[1]
+        if features.ndim != 2 or features.shape[1] != shape[0] or not fits:
             raise bad_input(
                 f"site {self.sites['features']}",
-                got=f"features {features.shape}, a readout {shape} and targets {y.shape}",
+                got=f"features {features.shape}, a readout {shape} and targets {jnp.shape(y)} of a "
+                f"likelihood of {drawn}",
                 expected="features (n, p), a readout (p, o) or (p,) and targets (n, o) or (n,)",
-                probably="another site's name, or features of one example",
+                probably="another site's name, features of one example, or targets (n, 1) for (n,)",
             )
         loc = jnp.broadcast_to(prior_loc, shape).reshape(wide)
         scale = shared_scale(prior_scale, shape)
@@ -184,12 +191,13 @@ class _Intercept(Messenger):
             self.messages[role] = msg
         if role == "readout":
             msg["value"] = jnp.zeros(msg["fn"].shape())
-        if role == "likelihood" and msg["type"] == "sample" and not msg["is_observed"]:
+        if msg["type"] == "sample" and role in OBSERVED and msg["is_observed"] != OBSERVED[role]:
             raise bad_input(
                 f"site {msg['name']}",
-                got="a likelihood without observations",
-                expected="obs=: the readout's conditional law is given the targets",
-                probably="targets left out; for predictions call the model itself",
+                got=f"a {role} {'with' if msg['is_observed'] else 'without'} observations",
+                expected="a readout that is sampled, and targets as obs= of the likelihood",
+                probably="targets left out, or known by handlers.condition outside: give them to "
+                "the model; for predictions call it by itself",
             )
         if role in ("readout", "likelihood") or msg["type"] == "deterministic":
             msg["stop"] = True

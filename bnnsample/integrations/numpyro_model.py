@@ -11,8 +11,9 @@ import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
+from bnnsample.checks import bad_input
 from bnnsample.models.network import named_parameters
-from bnnsample.models.posterior import Posterior, as_test_inputs
+from bnnsample.models.posterior import Posterior, as_test_inputs, as_training_data
 from bnnsample.models.scales import promoting_as_numpyro
 from bnnsample.repriorisation.base import check_posterior
 
@@ -23,15 +24,15 @@ def numpyro_model(posterior: Posterior) -> Callable[..., Array]:
     Sites: every array of parameters by its name in a run (``layer_0_weight``, ..., ``readout``),
     the hyperparameters by theirs, the outputs ``f`` and the targets ``obs``. By default ``x`` and
     ``y`` are the posterior's; ``Predictive(model, samples)(key, x_test)`` draws targets at others.
-    Returns ``f`` (n, o).
+    Returns ``f`` (n, o). The model raises ``ValueError`` for other data that a posterior would not
+    take, and where targets are to be drawn at points whose noise is not known.
     """
     check_posterior(posterior)
     shapes = posterior.parameter_shapes
     structure = jax.tree.structure(shapes)
 
     def model(x: ArrayLike | None = None, y: ArrayLike | None = None) -> Float[Array, "n o"]:
-        inputs = posterior.x if x is None else as_test_inputs(x, posterior.x)
-        targets = posterior.y if x is None and y is None else y
+        inputs, targets = _data(posterior, x, y)
         values = {
             name: jnp.asarray(numpyro.sample(name, prior.to_event(len(prior.batch_shape))))
             for name, prior in posterior.hyperpriors.items()
@@ -49,3 +50,22 @@ def numpyro_model(posterior: Posterior) -> Callable[..., Array]:
         return f
 
     return model
+
+
+def _data(
+    posterior: Posterior, x: ArrayLike | None, y: ArrayLike | None
+) -> tuple[Float[Array, "n ..."], Array | None]:
+    """Inputs, and the targets or None where these are to be drawn."""
+    inputs = posterior.x if x is None else as_test_inputs(x, posterior.x)
+    if y is not None:
+        return as_training_data(posterior.network, inputs, y, posterior.likelihood.as_targets)
+    if x is None:
+        return inputs, posterior.y
+    if posterior.likelihood.varies_by_point:
+        raise bad_input(
+            "x",
+            got=f"{len(inputs)} points without y",
+            expected="the posterior's own: the noise is known by point, and at those only",
+            probably="Predictive at test inputs; handlers.block(model, hide=['obs']) has f alone",
+        )
+    return inputs, None

@@ -38,8 +38,9 @@ HALVINGS = 20
 """Newton steps, and how often one may be halved until it ascends; both arbitrary."""
 
 LEAST_PRECISION = 1e-4
-"""Of the largest: where a likelihood hardly speaks, its pseudo-noise is 100 times that of the point
-where it speaks most, and its pseudo-target that many steps away at most; arbitrary."""
+"""Of the largest, or of the prior's where that is larger: where a likelihood hardly speaks, its
+pseudo-noise is 100 times that of the point where it speaks most, and its pseudo-target that many
+steps away at most; arbitrary."""
 
 
 class PseudoLikelihood(NamedTuple):
@@ -112,7 +113,7 @@ def laplace_fit(
     )
     f = root @ found.v
     diagonal = jnp.diagonal(point_precisions(log_likelihood, f), axis1=1, axis2=2)
-    precision = jnp.maximum(diagonal, LEAST_PRECISION * jnp.max(diagonal))
+    precision = at_least(LEAST_PRECISION, diagonal, gram)
     pseudo = PseudoLikelihood(f + jax.grad(log_likelihood)(f) / precision, precision**-0.5)
     half_log_dets = jax.vmap(_half_log_det, in_axes=(None, 1))(root, precision)
     return LaplaceFit(
@@ -128,6 +129,17 @@ def laplace_fit(
 def point_precisions(log_likelihood: Function, f: Float[Array, "n o"]) -> Float[Array, "n o o"]:
     """Minus the second derivative at each point, its negative part left out."""
     return jax.vmap(positive_part)(_hessians(log_likelihood, f))
+
+
+def at_least(
+    share: float, precision: Float[Array, "n o"], gram: Float[Array, "n n"]
+) -> Float[Array, "n o"]:
+    """``precision``, but at least this share of its largest and of the prior's.
+
+    A likelihood that is flat at the mode, as Student's t is far from the targets, has none at all.
+    """
+    prior = 1 / jnp.max(jnp.diagonal(gram))
+    return jnp.maximum(precision, share * jnp.maximum(jnp.max(precision), prior))
 
 
 def _hessians(log_likelihood: Function, f: Float[Array, "n o"]) -> Float[Array, "n o o"]:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bnnsample.limits.laplace import laplace_fit, point_precisions
+from bnnsample.limits.laplace import at_least, laplace_fit, point_precisions
 from bnnsample.models.likelihoods.base import AbstractLikelihood
 from bnnsample.numerics import eigh
 
@@ -62,11 +62,11 @@ def pseudo_observations(
 
     blocks = point_precisions(log_likelihood, fit.mode)
     strengths, directions = eigh(jnp.mean(blocks, axis=0))
-    heard = int(jnp.sum(strengths > SILENT * strengths[-1]))
+    heard = max(1, int(jnp.sum(strengths > SILENT * strengths[-1])))
     basis = directions[:, ::-1]
     along = basis[:, :heard]
     precision = jnp.trace(blocks, axis1=1, axis2=2)[:, None] / heard
-    precision = jnp.maximum(precision, SILENT * jnp.max(precision))
+    precision = at_least(SILENT, precision, gram)
     targets = (fit.mode + jax.grad(log_likelihood)(fit.mode) / precision) @ along
     root = jnp.sqrt(precision)
     gains, combinations = eigh(root * gram * root.T)

@@ -18,6 +18,10 @@ type Priors = Mapping[str, dist.Distribution]
 PRIOR_DRAWS = 1000
 """Draws for the centre of the priors in unconstrained space."""
 
+FARTHEST = 5.0
+"""From 0 that a centre may be: a vague prior, InverseGamma(0.001, 0.001), has its median beyond the
+largest numbers, and nothing is finite there; arbitrary."""
+
 
 def constrained(priors: Priors, z: Float[Array, " k"]) -> tuple[dict[str, Array], Float[Array, ""]]:
     """The hyperparameters of ``z``, and the log density of ``z`` under their priors."""
@@ -36,11 +40,12 @@ def constrained(priors: Priors, z: Float[Array, " k"]) -> tuple[dict[str, Array]
 
 
 def prior_centre(priors: Priors, dtype: Any) -> Float[Array, " k"]:
-    """The mean of the priors in unconstrained space."""
+    """The medians of the priors in unconstrained space, or the nearest that a search starts at."""
 
     def centre(prior: dist.Distribution) -> Array:
         drawn = prior.sample(jax.random.key(0), (PRIOR_DRAWS,))
-        return jnp.mean(dist.biject_to(prior.support).inv(drawn), axis=0).ravel()
+        median = jnp.median(dist.biject_to(prior.support).inv(drawn), axis=0)
+        return jnp.clip(median, -FARTHEST, FARTHEST).ravel()
 
     with promoting_as_numpyro():
         return jnp.concatenate([centre(prior) for prior in priors.values()]).astype(dtype)

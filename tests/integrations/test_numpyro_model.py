@@ -51,6 +51,38 @@ def test_log_density_is_ours_at_100_points(posterior):
     np.testing.assert_allclose(theirs, ours, rtol=RELATIVE)
 
 
+def test_data_given_to_the_model_count_as_the_posteriors_do(posterior):
+    """Lists, and one column as a vector too."""
+    model, y = bnn.numpyro_model(posterior), np.asarray(posterior.y, float)
+    y = y[:, 0] if y.shape[1] == 1 else y
+    values = {name: jnp.asarray(1.3) for name in ("w_std", "w_std_out")}
+    sites = named_parameters(posterior.network.init(jax.random.key(1), (D,))) | values
+    own, _ = log_density(model, (), {}, sites)
+    given, _ = log_density(model, (np.asarray(posterior.x), y.tolist()), {}, sites)
+    np.testing.assert_allclose(given, own, rtol=RELATIVE)
+
+
+def test_data_that_are_not_the_posteriors_are_refused(rng):
+    x, labels = rng.standard_normal((N, D)), rng.integers(0, OUT, N)
+    network = bnn.fcn(1, 5, OUT)
+    model = bnn.numpyro_model(bnn.Posterior(network, x, labels, bnn.Categorical()))
+    for data, message in (
+        ((x, labels + OUT), "y: got .*expected labels 0 to 3"),
+        ((x, labels[:-1]), "x and y: got 7 points in x and 6 in y"),
+        ((x[:, 1:], labels), "x_test: got examples of shape"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            log_density(numpyro.handlers.seed(model, 0), data, {}, {})
+
+
+def test_targets_where_the_noise_is_not_known_are_refused(rng):
+    x, y = rng.standard_normal((N, D)), rng.standard_normal((N, 2))
+    noise = bnn.Gaussian(rng.uniform(0.1, 0.3, (N, 1)))
+    model = bnn.numpyro_model(bnn.Posterior(bnn.fcn(1, 5, 2), x, y, noise))
+    with pytest.raises(ValueError, match="x: got 3 points without y; .*known by point"):
+        Predictive(model, num_samples=2)(jax.random.key(0), x[:3])
+
+
 def test_noise_of_each_output_is_one_site(rng):
     x, y = rng.standard_normal((N, D)), rng.standard_normal((N, 2))
     noise_std = dist.HalfNormal(np.array([0.5, 0.9]))

@@ -279,6 +279,36 @@ def test_a_likelihood_without_observations_is_refused(data):
         log_density(numpyro.handlers.seed(wrapped, 0), data[:1], {}, {})
 
 
+def test_an_observed_readout_is_refused(data):
+    known = numpyro.handlers.condition(model, {"w": jnp.ones((WIDTH, OUT))})
+    with pytest.raises(ValueError, match="site w: got a readout with observations"):
+        log_density(numpyro.handlers.seed(Repriorise(known, **SITES), 0), data, {}, {})
+
+
+def vector_model(x, y=None, *, column: bool = False):
+    a = numpyro.sample("a", dist.Normal(0.0, 1.0).expand([D, WIDTH]).to_event(2))
+    psi = numpyro.deterministic("psi", jnp.tanh(x @ a))
+    shape = [WIDTH, 1] if column else [WIDTH]
+    w = numpyro.sample("w", dist.Normal(0.0, 1.0).expand(shape).to_event(len(shape)))
+    numpyro.sample("y", dist.Normal((psi @ w).reshape(-1), 0.4), obs=y)
+
+
+def test_a_column_of_a_readout_serves_a_vector_of_targets(data):
+    x, y = data[0], data[1][:, 0]
+    a = {"a": jnp.ones((D, WIDTH))}
+    densities = [
+        log_density(Repriorise(vector_model, **SITES, form="marginal"), (x, y), {"column": c}, a)[0]
+        for c in (False, True)
+    ]
+    np.testing.assert_allclose(*densities, rtol=RELATIVE)
+
+
+def test_targets_of_another_shape_than_the_likelihoods_are_refused(data):
+    wrapped = Repriorise(vector_model, **SITES)
+    with pytest.raises(ValueError, match=r"targets \(9, 1\) of a likelihood of \(9,\)"):
+        log_density(numpyro.handlers.seed(wrapped, 0), (data[0], data[1][:, :1]), {}, {})
+
+
 def test_an_unknown_form_is_refused():
     with pytest.raises(ValueError, match="Repriorise form: got 'collapsed'"):
         Repriorise(model, **SITES, form="collapsed")

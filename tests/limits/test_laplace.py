@@ -102,3 +102,16 @@ def test_a_search_that_is_cut_short_says_so(gram, rng, monkeypatch):
     fit = laplace_fit.__wrapped__(gram, bnn.Bernoulli(), y, outputs=1)
     assert int(fit.steps) == 1
     assert not bool(fit.converged)
+
+
+@pytest.mark.parametrize("distance", [3.0, 300.0])
+def test_a_likelihood_that_is_flat_at_the_mode_has_a_pseudo_likelihood_all_the_same(gram, distance):
+    """Student's t curves upwards beyond ``sqrt(df)`` scales: its precision is 0 at every point."""
+    y = distance * jnp.where(jnp.arange(N) % 2, 1.0, -1.0)[:, None].astype(gram.dtype)
+    fit = laplace_fit(gram, bnn.StudentT(3.0, 0.1), y, outputs=1)
+    assert bool(fit.converged)
+    assert np.isfinite(fit.pseudo.noise_std).all()
+    precision = fit.pseudo.noise_std**-2
+    again = gram @ solve(gram + jnp.diag(1 / precision[:, 0]), fit.pseudo.y)
+    tolerance = 1e-6 if X64 else 1e-2
+    np.testing.assert_allclose(again, fit.mode, rtol=tolerance, atol=tolerance)

@@ -69,3 +69,10 @@ def test_data_that_say_little_leave_one_observation(rng):
     found = pseudo_observations(1e-6 * jnp.eye(N), bnn.Bernoulli(), y, 1)
     assert found.points.shape == (1, N)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+
+
+def test_a_likelihood_that_is_flat_at_the_mode_has_observations_all_the_same(gram):
+    y = 300 * jnp.where(jnp.arange(len(gram)) % 2, 1.0, -1.0)[:, None].astype(gram.dtype)
+    found = pseudo_observations(gram, bnn.StudentT(3.0, 0.1), y, 1)
+    assert len(found.points) == 1
+    assert all(np.isfinite(part).all() for part in found)

@@ -182,3 +182,8 @@ def test_an_odd_number_of_outputs_is_refused_for_means_and_variances():
 def test_scales_that_are_not_positive_are_refused(make, bad):
     with pytest.raises(ValueError, match="got .*expected .*above 0"):
         make(bad)
+
+
+def test_one_logit_is_refused_for_classes():
+    with pytest.raises(ValueError, match=r"network: got 1 output; .*Bernoulli\(\) was meant"):
+        bnn.Posterior(bnn.fcn(1, 5, 1), np.ones((3, 2)), [0, 1, 0], bnn.Categorical())

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int
 
+from bnnsample.checks import bad_input
 from bnnsample.models.likelihoods.base import (
     AbstractLikelihood,
     check_columns,
@@ -49,6 +50,13 @@ class Categorical(AbstractLikelihood):
         return jnp.sum(jnp.take_along_axis(jax.nn.log_softmax(f, axis=1), y, axis=1))
 
     def as_targets(self, y: Float[Array, "n 1"], outputs: int) -> Int[Array, "n 1"]:
+        if outputs == 1:
+            raise bad_input(
+                "Posterior network",
+                got="1 output",
+                expected="a logit for each of two classes or more",
+                probably="Bernoulli() was meant, of one logit and labels 0 and 1",
+            )
         check_columns(
             y,
             1,
