@@ -21,7 +21,7 @@ import numpy as np
 import numpyro.distributions as dist
 import sklearn.datasets
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, KFold
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 import bnnsample as bnn
 from bnnsample.files import write_whole
@@ -38,6 +38,9 @@ SAMPLERS = {
     "repriorised, rotation": (bnn.repriorised, bnn.HMC()),
     "repriorised, alternating": (bnn.repriorised, bnn.AlternatingHMC()),
 }
+KEY = ("points", "width", "scale", "sampler", "draws")
+"""What a stored row of the first table is known by."""
+
 TEST = 1000
 BINS = 10
 """Of confidence, for the calibration error."""
@@ -156,7 +159,7 @@ def quality(data: tuple[np.ndarray, ...], width: int, draws: int) -> dict[str, d
     }  # fmt: skip
     penalties = {"C": np.logspace(-5, 1, 13)}
     search = GridSearchCV(
-        LogisticRegression(max_iter=5000), penalties, scoring="accuracy", cv=KFold(5)
+        LogisticRegression(max_iter=5000), penalties, scoring="neg_log_loss", cv=StratifiedKFold(5)
     )
     logistic = search.fit(x, y)
     probabilities = np.zeros((len(labels), 10))
@@ -181,21 +184,23 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     record = options.out / "record.json"
     results: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
-    rows, tables = results.setdefault("efficiency", []), results.setdefault("quality", {})
-    known = {(row["points"], row["width"], row["scale"], row["sampler"]) for row in rows}
+    rows, tables = results.setdefault("efficiency", []), results.setdefault("quality", [])
+    known = {tuple(row[key] for key in KEY) for row in rows}
     for case in cases:
         for name in SAMPLERS:
-            if (*case, name) not in known:
+            if (*case, name, options.draws) not in known:
                 rows.append(efficiency(case, name, options.draws))
                 write_whole(record, json.dumps(results | environment(), indent=1) + "\n")
                 print(json.dumps(rows[-1]), flush=True)
     sets = {"digits": digits(points), "Fashion-MNIST": fashion(points, options.data_dir)}
     for name, data in sets.items():
-        if data is not None and name not in tables:
-            tables[name] = quality(data, options.width, options.draws)
-            write_whole(record, json.dumps(results | environment(), indent=1) + "\n")
-            for method, row in tables[name].items():
-                print(f"{name}, {method}: {row}", flush=True)
+        about = {"data": name, "points": points, "width": options.width, "draws": options.draws}
+        if data is None or any(about.items() <= row.items() for row in tables):
+            continue
+        for method, row in quality(data, options.width, options.draws).items():
+            tables.append(about | {"method": method} | row)
+            print(json.dumps(tables[-1]), flush=True)
+        write_whole(record, json.dumps(results | environment(), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -172,21 +172,23 @@ def load(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Means over splits and their standard errors, beside the published figures."""
     lines = [
-        "| set | splits | method | RMSE | log density | R-hat, median and largest |",
-        "|---|---|---|---|---|---|",
+        "| set | splits | method | RMSE | log density | R-hat, median and largest: predictions | "
+        "hyperparameters |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name, published in PUBLISHED.items():
         own = [row for row in rows if row["name"] == name]
-        rhat = np.array([row["rhat"] for row in own])
+        rhats = [np.array([row[key] for row in own]) for key in ("rhat", "rhat_hyperparameters")]
         for method, title in METHODS.items() if own else ():
             values = np.array([row[method] for row in own])
             errors = values.std(axis=0, ddof=1 if len(own) > 1 else 0) / len(own) ** 0.5
             cells = [f"{m:.3f} ± {e:.3f}" for m, e in zip(values.mean(axis=0), errors, strict=True)]
-            cells.append(f"{np.median(rhat):.2f}, {rhat.max():.2f}" if method == "bnn" else "")
+            for rhat in rhats:
+                cells.append(f"{np.median(rhat):.2f}, {rhat.max():.2f}" if method == "bnn" else "")
             lines.append(f"| {name} | {len(own)} | {title} | {' | '.join(cells)} |")
         if own:
             lines.append(
-                f"| {name} | 20 | MC dropout | {published[0]:.2f} | {published[1]:.2f} | |"
+                f"| {name} | 20 | MC dropout | {published[0]:.2f} | {published[1]:.2f} | | |"
             )
     return "\n".join(lines)
 
@@ -211,7 +213,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     record = options.out / "record.json"
     rows: list[dict[str, Any]] = json.loads(record.read_text())["rows"] if record.exists() else []
-    settings = {name: getattr(options, name) for name in ("width", "depth", "chains", "draws")}
+    names = ("width", "depth", "chains", "warmup", "draws", "smoke")
+    settings = {name: getattr(options, name) for name in names}
     known = {(row["name"], row["split"]) for row in rows if settings.items() <= row.items()}
     data = {name: load(options.data_dir, name) for name in options.sets}
     with threadpool_limits(1, user_api="blas"):
