@@ -61,6 +61,7 @@ def feature_network(
             return b_std
         return w_std / fan_in(shape) ** 0.5 if len(shape) >= 2 else None
 
+    w_std, b_std = as_scale("module w_std", w_std), as_scale("module b_std", b_std)
     scales = {path: _scale(path, shape, rule, stds) for path, shape in shapes.items()}
 
     def init(key: Key[Array, ""], input_shape: Shape) -> dict[str, Array]:

@@ -29,7 +29,9 @@ def from_flax(
     Its parameters become N(0, 1) times a scale: ``w_std / sqrt(fan_in)`` for arrays of two axes and
     more, all but the last summed over, ``b_std`` for those called ``bias``. ``stds`` of a
     parameter's path and shape says otherwise, and must for all others; None leaves it to these
-    rules. The values that the module has are not used. A readout of ``out`` outputs follows.
+    rules. In attention, whose kernels of query, key and value are (inputs, heads, size), it must:
+    their fan-in is that of the first axis. The values that the module has are not used. A readout
+    of ``out`` outputs follows.
 
     Raises ``ValueError`` for what is not a function of parameters and inputs: batch statistics,
     dropout and other state.

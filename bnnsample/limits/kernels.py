@@ -25,7 +25,7 @@ from bnnsample.limits.tiles import (
 from bnnsample.models.layers import serial
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import as_more_inputs
-from bnnsample.models.scales import is_unknown
+from bnnsample.models.scales import check_known
 
 
 class Kernels(NamedTuple):
@@ -142,14 +142,7 @@ def check_network(network: object) -> Network:
             expected="a Network",
             probably="a list of layers, to be wrapped as Network(layers), or one kernel",
         )
-    unknown = [leaf for leaf in jax.tree.leaves(network, is_leaf=is_unknown) if is_unknown(leaf)]
-    if unknown:
-        raise bad_input(
-            "network",
-            got=f"an unknown scale, {unknown[0]!r}",
-            expected="numbers: the kernel depends on them",
-            probably="a network made for bnn.Posterior; posterior.given(values).network has values",
-        )
+    check_known(network)
     return network
 
 

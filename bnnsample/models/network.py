@@ -15,6 +15,7 @@ from bnnsample.models.kernel import Kernel, Needs, Shape, input_kernel
 from bnnsample.models.layers import serial
 from bnnsample.models.layers.base import AbstractLayer
 from bnnsample.models.layers.dense import Dense
+from bnnsample.models.scales import check_known
 from bnnsample.pytrees import as_pytree
 
 
@@ -89,7 +90,8 @@ class Network:
         return jax.eval_shape(lambda: self.init(jax.random.key(0), input_shape, dtype))
 
     def features(self, hidden: tuple[Any, ...], x: Float[Array, "n ..."]) -> Float[Array, "n p"]:
-        """The scaled readout features ``Psi`` of a batch."""
+        """The scaled readout features ``Psi`` of a batch; all scales must have values."""
+        check_known(self)
         return self.readout_layer.readout_features(serial.apply(self.hidden_layers, hidden, x))
 
     def apply(self, params: Parameters, x: Float[Array, "n ..."]) -> Float[Array, "n o"]:

@@ -30,7 +30,7 @@ else:
 Layers compute with it once it has a value, which a type checker cannot know.
 """
 
-PROBED = np.linspace(-8.0, 8.0, 33)
+PROBED = np.linspace(-30.0, 30.0, 61)
 """Unconstrained values at which the support of a prior is looked at; arbitrary."""
 
 
@@ -74,6 +74,17 @@ def as_bias_std(name: str, value: Any) -> Std | None:
         return None if value is None else as_std(name, value)
     value = as_scale(name, value, zero_allowed=True)
     return None if isinstance(value, numbers.Real) and value == 0 else value
+
+
+def check_known(network: Any) -> None:
+    """Raise where a scale of ``network`` has a prior instead of a value."""
+    for _, unknown in _unknowns(network):
+        raise bad_input(
+            "network",
+            got=f"an unknown scale, {unknown!r}",
+            expected="numbers: outputs and kernels depend on them",
+            probably="a network made for bnn.Posterior; posterior.given(values).network has values",
+        )
 
 
 def hyperparameters(tree: Any) -> dict[str, dist.Distribution]:
@@ -141,16 +152,18 @@ def promoting_as_numpyro() -> Iterator[None]:
 
 def _check_prior(name: str, prior: dist.Distribution, *, shaped: bool) -> None:
     try:
-        positive = not prior.is_discrete and bool(
-            jnp.all(dist.biject_to(prior.support)(jnp.asarray(PROBED)) >= 0)
-        )
+        with promoting_as_numpyro():
+            values = dist.biject_to(prior.support)(jnp.asarray(PROBED))
+            jax.eval_shape(prior.sample, jax.random.key(0))
+        positive = values.shape == PROBED.shape and bool(jnp.all(values >= 0))
     except (NotImplementedError, TypeError, ValueError):
         positive = False
     if not positive:
         raise bad_input(
             name,
             got=prior_text(prior),
-            expected="a prior of a positive number, such as HalfNormal(1.0) or LogNormal(0.0, 1.0)",
+            expected="a proper prior of a positive number, such as HalfNormal(1.0) or "
+            "LogNormal(0.0, 1.0)",
             probably="a prior of the logarithm, whose exponential has LogNormal",
         )
     shape = prior.shape()

@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from flax import nnx
 
@@ -174,3 +175,11 @@ def test_examples_of_another_shape_are_refused(wrap, make, rng):
     x, y = rng.standard_normal((5, D + 2)), rng.standard_normal((5, OUT))
     with pytest.raises(ValueError, match=rf"module: got examples of shape \({D + 2},\).*fails"):
         bnn.Posterior(wrap(make(), OUT), x, y, bnn.Gaussian(0.3))
+
+
+@pytest.mark.parametrize(
+    ("wrap", "make"), [(bnn.from_flax, Flax), (bnn.from_equinox, Equinox)], ids=["flax", "equinox"]
+)
+def test_a_prior_of_the_modules_scales_is_refused(wrap, make):
+    with pytest.raises(ValueError, match="module w_std: got .*expected a finite number above 0"):
+        wrap(make(), OUT, w_std=dist.HalfNormal(1.0))

@@ -112,6 +112,8 @@ BAD_PRIORS = {
     "real": dist.Normal(0.0, 1.0),
     "counts": dist.Poisson(3.0),
     "negative too": dist.Uniform(-0.5, 2.0),
+    "hardly negative": dist.Uniform(-0.001, 10.0),
+    "improper": dist.ImproperUniform(dist.constraints.positive, (), ()),
     "several": dist.HalfNormal(np.ones(2)),
     "vector": dist.Dirichlet(np.ones(3)),
 }
@@ -130,6 +132,19 @@ BAD_PRIORS = {
 def test_priors_of_other_than_one_positive_number_are_refused(make, prior):
     with pytest.raises(ValueError, match="got .*; expected .*; probably"):
         make(prior)
+
+
+@pytest.mark.parametrize("make", [bnn.Gaussian, bnn.Scale])
+def test_priors_whose_numbers_depend_on_each_other_are_refused(make):
+    with pytest.raises(ValueError, match="got Dirichlet"):
+        make(dist.Dirichlet(np.ones(3)))
+
+
+def test_outputs_of_a_network_with_a_prior_are_refused(rng):
+    network = bnn.fcn(1, 5, 2, w_std=dist.LogNormal(0.0, 0.5))
+    params = network.init(jax.random.key(0), (D,))
+    with pytest.raises(ValueError, match="network: got an unknown scale"):
+        network.apply(params, rng.standard_normal((N, D)))
 
 
 def test_a_prior_of_other_than_as_many_noises_as_outputs_is_refused(data):
