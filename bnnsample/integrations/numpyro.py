@@ -125,9 +125,28 @@ class Repriorise:
             phi = jax.random.normal(own_key, linear.loc.shape, linear.loc.dtype)
             return self._with_readout(linear.readout(phi), values, args, kwargs)[1]
 
+        self._check_samples(samples, args, kwargs)
         draws = len(next(iter(samples.values())))
         drawn = jax.lax.map(one, (jax.random.split(key, draws), dict(samples)))
         return dict(samples) | drawn
+
+    def _check_samples(
+        self, samples: Mapping[str, Array], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        with handlers.block():
+            trace = handlers.trace(handlers.seed(self, 0)).get_trace(*args, **kwargs)
+        for name, site in trace.items():
+            if site["type"] != "sample" or site["is_observed"]:
+                continue
+            expected = jnp.shape(site["value"])
+            got = jnp.shape(samples[name]) if name in samples else ()
+            if name not in samples or got[1:] != expected or len(got) == len(expected):
+                raise bad_input(
+                    f"samples of {name}",
+                    got=f"shape {got}" if name in samples else f"those of {sorted(samples)} alone",
+                    expected=f"(draws, ...) with {expected} in each draw",
+                    probably="samples grouped by chain, or of another model",
+                )
 
     def _without_readout(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -107,10 +107,12 @@ def test_priors_of_whole_numbers(form, data):
 
     wrapped = Repriorise(own, **SITES, form=form)
     trace = numpyro.handlers.trace(numpyro.handlers.seed(wrapped, 0)).get_trace(*data)
-    a = jnp.stack([trace["a"]["value"]] * 2)
-    w = np.asarray(wrapped.complete(jax.random.key(0), {"a": a}, *data)["w"])
-    assert w.shape == (2, WIDTH, OUT)
-    assert not np.any(w[0] == w[1])
+    if form == "marginal":
+        samples = {"a": trace["a"]["value"][None]}
+        w = wrapped.complete(jax.random.key(0), samples, *data)["w"][0]
+    else:
+        w = trace["w"]["value"]
+    assert w.shape == (WIDTH, OUT)
     assert not np.any(w == np.round(w))
 
 
@@ -307,6 +309,20 @@ def test_targets_of_another_shape_than_the_likelihoods_are_refused(data):
     wrapped = Repriorise(vector_model, **SITES)
     with pytest.raises(ValueError, match=r"targets \(9, 1\) of a likelihood of \(9,\)"):
         log_density(numpyro.handlers.seed(wrapped, 0), (data[0], data[1][:, :1]), {}, {})
+
+
+def test_samples_that_are_not_the_models_are_refused(data, rng):
+    wrapped = Repriorise(model, **SITES, form="marginal")
+    samples = {name: jnp.stack([value] * 6) for name, value in values_of(rng).items()}
+    grouped = {name: value.reshape(2, 3, *value.shape[1:]) for name, value in samples.items()}
+    without = {name: value for name, value in samples.items() if name != "sigma"}
+    for wrong, message in (
+        ({}, "samples of a: got those of .. alone"),
+        (without, "samples of sigma: got those of"),
+        (grouped, r"samples of a: got shape \(2, 3, 2, 4\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrapped.complete(jax.random.key(0), wrong, *data)
 
 
 def test_an_unknown_form_is_refused():

@@ -66,7 +66,9 @@ class Gaussian(AbstractLikelihood):
                 expected=f"one number, ({outputs},) by output"
                 + ("" if unknown else f", ({len(y)}, 1) by point")
                 + ("" if unknown or outputs == 1 else f", {y.shape} by both"),
-                probably="noise by point, which is a column: noise_std[:, None]",
+                probably="noise by point, which can be known alone, or HeteroscedasticGaussian()"
+                if unknown
+                else "noise by point, which is a column: noise_std[:, None]",
             )
         return y
 

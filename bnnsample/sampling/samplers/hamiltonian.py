@@ -54,11 +54,11 @@ class HMC(AbstractSampler):
 
     def __post_init__(self) -> None:
         if self.num_steps is not None:
-            check_count("HMC num_steps", self.num_steps)
+            check_count(f"{type(self).__name__} num_steps", self.num_steps)
         check_settings(self)
         if not isinstance(self.jitter, numbers.Real) or not 0 <= self.jitter < 1:
             raise bad_input(
-                "HMC jitter",
+                f"{type(self).__name__} jitter",
                 got=repr(self.jitter),
                 expected="a fraction of the step size in [0, 1)",
                 probably="a percentage",
