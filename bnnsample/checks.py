@@ -69,9 +69,10 @@ def check_scale(name: str, value: Any, *, zero_allowed: bool = False) -> None:
     number = _as_number(value)
     enough = number is not None and (number > 0 or (zero_allowed and number == 0))
     if number is None or not math.isfinite(number) or not enough:
+        shape = np.shape(value) if isinstance(value, np.ndarray | jax.Array) else ()
         raise bad_input(
             name,
-            got=repr(value),
+            got=f"an array of shape {shape}" if shape else repr(value),
             expected=f"a finite number {'of at least 0' if zero_allowed else 'above 0'}",
             probably="a missing value, a logarithm or a typing error",
         )

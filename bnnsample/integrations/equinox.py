@@ -9,7 +9,13 @@ import jax
 from jaxtyping import Array, Float
 
 from bnnsample.checks import bad_input
-from bnnsample.integrations.features import Stds, feature_network, installed, not_a_function
+from bnnsample.integrations.features import (
+    Stds,
+    feature_network,
+    installed,
+    not_a_function,
+    not_floating,
+)
 from bnnsample.models.layers.dense import Dense
 from bnnsample.models.network import Network
 from bnnsample.models.scales import Std
@@ -50,12 +56,7 @@ def from_equinox(
             dropout = isinstance(part, eqx.nn.Dropout)
             raise not_a_function(f"a {type(part).__name__} inside", dropout=dropout)
         if eqx.is_array(part) and not eqx.is_inexact_array(part):
-            raise bad_input(
-                "module",
-                got=f"an array of {part.dtype}",
-                expected="arrays of floating-point numbers, which become parameters",
-                probably="a counter or an index, which has no prior",
-            )
+            raise not_floating(f"an array of {part.dtype}")
     parameters, static = eqx.partition(module, eqx.is_inexact_array)
     with_paths, structure = jax.tree.flatten_with_path(parameters)
     shapes = {

@@ -40,6 +40,16 @@ def not_a_function(got: str, *, dropout: bool) -> BadInput:
     )
 
 
+def not_floating(got: str) -> BadInput:
+    """The error for arrays of a module that cannot have a Gaussian prior."""
+    return bad_input(
+        "module",
+        got=got,
+        expected="arrays of floating-point numbers, which become parameters",
+        probably="a counter or an index, which has no prior",
+    )
+
+
 def feature_network(
     shapes: Mapping[str, Shape],
     apply: Callable[[dict[str, Array], Float[Array, "n ..."]], Float[Array, "n p"]],

@@ -5,10 +5,17 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bnnsample.checks import bad_input
-from bnnsample.integrations.features import Stds, feature_network, installed, not_a_function
+from bnnsample.integrations.features import (
+    Stds,
+    feature_network,
+    installed,
+    not_a_function,
+    not_floating,
+)
 from bnnsample.models.layers.dense import Dense
 from bnnsample.models.network import Network
 from bnnsample.models.scales import Std
@@ -34,7 +41,7 @@ def from_flax(
     of ``out`` outputs follows.
 
     Raises ``ValueError`` for what is not a function of parameters and inputs: batch statistics,
-    dropout and other state.
+    dropout and other state, and parameters that are not floating-point numbers.
     """
     nnx = installed("flax.nnx", "flax")
     if not isinstance(module, nnx.Module):
@@ -50,6 +57,9 @@ def from_flax(
         kind = type(variable).__name__
         raise not_a_function(f"{kind} at {'.'.join(map(str, path))}", dropout="Rng" in kind)
     flat = {".".join(map(str, each[0])): each for each in nnx.to_flat_state(parameters)}
+    for name, (_, variable) in flat.items():
+        if not jnp.issubdtype(variable.get_value().dtype, jnp.floating):
+            raise not_floating(f"{name}, an array of {variable.get_value().dtype}")
     shapes = {name: variable.get_value().shape for name, (_, variable) in flat.items()}
 
     def apply(params: dict[str, Array], x: Float[Array, "n ..."]) -> Float[Array, "n p"]:

@@ -19,6 +19,7 @@ from bnnsample.models.likelihoods.base import AbstractLikelihood, one_column_per
 from bnnsample.models.network import Network, Parameters
 from bnnsample.models.priors import NORMALISER, log_prior
 from bnnsample.models.scales import (
+    check_value,
     hyperparameters,
     named,
     promoting_as_numpyro,
@@ -96,15 +97,18 @@ class Posterior:
     def given(self, values: Values) -> Posterior:
         """The posterior given values of all of its hyperparameters.
 
-        Raises ``ValueError`` for other names than theirs.
+        Raises ``ValueError`` for other names than theirs, and for what is no scale.
         """
-        if set(values) != set(self.hyperpriors):
+        priors = self.hyperpriors
+        if set(values) != set(priors):
             raise bad_input(
                 "hyperparameters",
                 got=f"values of {sorted(values) or 'none'}",
-                expected=f"values of {sorted(self.hyperpriors) or 'none'}",
+                expected=f"values of {sorted(priors) or 'none'}",
                 probably="a name that the posterior has otherwise; posterior.hyperpriors has them",
             )
+        for name, prior in priors.items():
+            check_value(name, values[name], prior)
         return substitute(self, values)
 
     def log_likelihood(self, params: Parameters, values: Values | None = None) -> Float[Array, ""]:

@@ -63,6 +63,13 @@ def as_std(name: str, value: Any, *, shaped: bool = False) -> Std:
     if isinstance(value, dist.Distribution):
         _check_prior(name, value, shaped=shaped)
         return Hyperparameter(None, value)
+    if isinstance(value, type):
+        raise bad_input(
+            name,
+            got=f"the class {value.__name__}",
+            expected="a finite number above 0, or a prior of one",
+            probably="a distribution without its arguments, as in HalfNormal(1.0)",
+        )
     if shaped and not isinstance(value, Tracer) and np.ndim(value) > 0:
         return _positive_array(name, value)
     return as_scale(name, value)
@@ -70,10 +77,22 @@ def as_std(name: str, value: Any, *, shaped: bool = False) -> Std:
 
 def as_bias_std(name: str, value: Any) -> Std | None:
     """``value`` checked; the plain number 0 becomes None: no bias parameter."""
-    if value is None or is_unknown(value) or isinstance(value, dist.Distribution):
+    if value is None or is_unknown(value) or isinstance(value, dist.Distribution | type):
         return None if value is None else as_std(name, value)
     value = as_scale(name, value, zero_allowed=True)
     return None if isinstance(value, numbers.Real) and value == 0 else value
+
+
+def check_value(name: str, value: Any, prior: dist.Distribution) -> None:
+    """Raise unless ``value`` may be that of the hyperparameter ``name`` with this ``prior``."""
+    as_std(name, value, shaped=True)
+    if jnp.shape(value) != prior.shape():
+        raise bad_input(
+            name,
+            got=f"values of shape {jnp.shape(value)}",
+            expected=f"{prior.shape()}, as those of its prior",
+            probably="all draws of a run; posterior.given takes one",
+        )
 
 
 def check_known(network: Any) -> None:
@@ -126,11 +145,14 @@ def named[T](tree: T, names_of: Callable[[tuple[Any, ...]], tuple[str, str]]) ->
 
 def prior_text(prior: dist.Distribution) -> str:
     """``HalfNormal(scale=1.0)``: the distribution and its arguments, as one would write them."""
-    arguments = (
+    arguments = [
         f"{name}={_number_text(getattr(prior, name))}"
         for name in prior.arg_constraints
         if name in prior.__dict__ and prior.__dict__[name] is not None
-    )
+    ]
+    known = arguments and isinstance(prior, dist.TransformedDistribution)
+    if "base_dist" in prior.__dict__ and not known:
+        arguments.insert(0, prior_text(prior.base_dist))
     return f"{type(prior).__name__}({', '.join(arguments)})"
 
 

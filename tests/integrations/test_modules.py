@@ -120,6 +120,10 @@ def test_other_stds_scale_the_function(kind, x):
     np.testing.assert_allclose(silent.features(params.hidden, x)[:, :-1], 0, atol=1e-9)
 
 
+def whole_numbers(key, shape, dtype):
+    return jnp.ones(shape, int)
+
+
 REFUSED = {
     "dropout, flax": (bnn.from_flax, lambda: Flax(nnx.Dropout(0.5, rngs=nnx.Rngs(0))), "dropout"),
     "batch norm, flax": (
@@ -131,6 +135,11 @@ REFUSED = {
         bnn.from_flax,
         lambda: Flax(nnx.LayerNorm(WIDTH + 1, rngs=nnx.Rngs(0))),
         "a parameter more.0.scale.*gain of a normalisation",
+    ),
+    "integers, flax": (
+        bnn.from_flax,
+        lambda: Flax(nnx.Embed(3, 2, embedding_init=whole_numbers, rngs=nnx.Rngs(0))),
+        "more.0.embedding, an array of int",
     ),
     "no module, flax": (bnn.from_flax, lambda: jnp.tanh, "expected a module of flax.nnx"),
     "dropout, equinox": (bnn.from_equinox, lambda: Equinox(eqx.nn.Dropout(0.5)), "dropout"),

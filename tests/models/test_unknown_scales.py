@@ -140,6 +140,26 @@ def test_priors_whose_numbers_depend_on_each_other_are_refused(make):
         make(dist.Dirichlet(np.ones(3)))
 
 
+@pytest.mark.parametrize("make", [bnn.Gaussian, bnn.Scale, lambda p: bnn.Dense(3, 1.0, p)])
+def test_a_prior_without_its_arguments_is_refused(make):
+    with pytest.raises(ValueError, match=r"got the class HalfNormal; .*HalfNormal\(1.0\)"):
+        make(dist.HalfNormal)
+
+
+@pytest.mark.parametrize("bad", [-1.0, 0.0, float("nan"), np.ones(3)])
+def test_values_that_are_not_of_a_hyperparameter_are_refused(bad, data):
+    posterior = bnn.Posterior(bnn.fcn(1, 5, 2), *data, bnn.Gaussian(dist.HalfNormal(1.0)))
+    with pytest.raises(ValueError, match="noise_std: got .*; expected"):
+        posterior.given({"noise_std": bad})
+
+
+def test_a_prior_is_told_with_what_it_is_made_of():
+    truncated = dist.TruncatedNormal(1.0, 2.0, low=0.5)
+    text = "LeftTruncatedDistribution(Normal(loc=1.0, scale=2.0), low=0.5)"
+    assert text in repr(bnn.Gaussian(truncated))
+    assert "LogNormal(loc=1.0, scale=2.0)" in repr(bnn.Gaussian(dist.LogNormal(1.0, 2.0)))
+
+
 def test_outputs_of_a_network_with_a_prior_are_refused(rng):
     network = bnn.fcn(1, 5, 2, w_std=dist.LogNormal(0.0, 0.5))
     params = network.init(jax.random.key(0), (D,))
