@@ -152,7 +152,7 @@ def prior_text(prior: dist.Distribution) -> str:
     ]
     known = arguments and isinstance(prior, dist.TransformedDistribution)
     if "base_dist" in prior.__dict__ and not known:
-        arguments.insert(0, prior_text(prior.base_dist))
+        arguments.insert(0, prior_text(prior.__dict__["base_dist"]))
     return f"{type(prior).__name__}({', '.join(arguments)})"
 
 
