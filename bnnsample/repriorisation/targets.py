@@ -24,7 +24,7 @@ from bnnsample.repriorisation.span import span_of
 def standard(posterior: Posterior) -> AbstractTarget:
     """The posterior of the network's parameters as they are.
 
-    Hyperparameters are unconstrained and shifted by the mean of their prior.
+    Hyperparameters are unconstrained and shifted by the median of their prior.
     """
     check_posterior(posterior)
     target = Standard(posterior)
