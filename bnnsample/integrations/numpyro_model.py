@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from bnnsample.checks import bad_input
 from bnnsample.models.network import named_parameters
 from bnnsample.models.posterior import Posterior, as_test_inputs, as_training_data
-from bnnsample.models.scales import promoting_as_numpyro
+from bnnsample.models.scales import promoting_as_numpyro, substitute
 from bnnsample.repriorisation.base import check_posterior
 
 
@@ -41,7 +41,7 @@ def numpyro_model(posterior: Posterior) -> Callable[..., Array]:
             numpyro.sample(name, dist.Normal(0.0, 1.0).expand(leaf.shape).to_event(leaf.ndim))
             for name, leaf in named_parameters(shapes).items()
         ]
-        known = posterior.given(values)
+        known = substitute(posterior, values)
         f = known.network.apply(jax.tree.unflatten(structure, leaves), inputs)
         f = jnp.asarray(numpyro.deterministic("f", f))
         with promoting_as_numpyro():

@@ -118,3 +118,11 @@ def test_numpyros_tools_run_on_it(rng):
 def test_what_is_no_posterior_is_refused():
     with pytest.raises(ValueError, match="posterior: got a Network"):
         bnn.numpyro_model(bnn.fcn(1, 5, 2))
+
+
+def test_a_vague_prior_whose_draws_overflow_leaves_the_model_to_numpyro(rng):
+    noise = bnn.Gaussian(dist.InverseGamma(1e-3, 1e-3))
+    posterior = bnn.Posterior(bnn.fcn(1, 5, 1), rng.standard_normal((N, D)), np.ones(N), noise)
+    model = bnn.numpyro_model(posterior)
+    drawn = Predictive(model, num_samples=20)(jax.random.key(1))
+    assert np.isinf(drawn["noise_std"]).any()
