@@ -46,10 +46,10 @@ format: .venv/installed-dev  ## Format the code
 cifar10-nngp: .venv/installed  ## Classify CIFAR-10 with infinitely wide networks; BNNSAMPLE_DATA is its folder
 	$(BIN)/python experiments/cifar10_nngp.py
 
-classes: .venv/installed  ## Classify digits and Fashion-MNIST; where the map for classes pays
+classes: .venv/installed  ## Classify digits and Fashion-MNIST; BNNSAMPLE_DATA has the latter
 	$(BIN)/python experiments/classes.py
 
-uci: .venv/installed  ## Predict five UCI tables beside MC dropout; BNNSAMPLE_DATA is their folder
+uci: .venv/installed  ## Predict five UCI tables beside MC dropout; BNNSAMPLE_DATA has them in uci/
 	$(BIN)/python experiments/uci.py
 
 samplers: .venv/installed  ## Compare every sampler on every target, per gradient and per second

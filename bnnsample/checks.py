@@ -69,13 +69,21 @@ def check_scale(name: str, value: Any, *, zero_allowed: bool = False) -> None:
     number = _as_number(value)
     enough = number is not None and (number > 0 or (zero_allowed and number == 0))
     if number is None or not math.isfinite(number) or not enough:
-        shape = np.shape(value) if isinstance(value, np.ndarray | jax.Array) else ()
         raise bad_input(
             name,
-            got=f"an array of shape {shape}" if shape else repr(value),
+            got=_text(value),
             expected=f"a finite number {'of at least 0' if zero_allowed else 'above 0'}",
-            probably="a missing value, a logarithm or a typing error",
+            probably="a prior, which belongs in the layers and the likelihood of a Posterior"
+            if hasattr(value, "log_prob")
+            else "a missing value, a logarithm or a typing error",
         )
+
+
+def _text(value: Any) -> str:
+    """What is no number, in a line."""
+    if isinstance(value, np.ndarray | jax.Array) and value.ndim:
+        return f"an array of shape {value.shape}"
+    return f"a {type(value).__name__} prior" if hasattr(value, "log_prob") else repr(value)
 
 
 def as_scale(name: str, value: Any, *, zero_allowed: bool = False) -> Any:

@@ -47,6 +47,7 @@ def make_run(
     nngp_std: np.ndarray | None = None,
     divergences: int = 0,
     target: str = "marginal",
+    likelihood: str = "Gaussian(noise_std=0.1)",
     gradients_per_draw: int | np.ndarray = GRADIENTS_PER_DRAW,
     lp: np.ndarray | None = None,
 ) -> DataTree:
@@ -78,6 +79,7 @@ def make_run(
     )
     tree.attrs = {
         "target": target,
+        "likelihood": likelihood,
         "sampler": "HMC",
         "chains": chains,
         "draws": draws,

@@ -76,11 +76,15 @@ def _remedies(run: DataTree) -> str:
         return "R-hat compares chains: sample two or more"
     if draws["draw"] < MIN_DRAWS:
         return f"R-hat and ESS need {MIN_DRAWS} draws of a chain at least"
-    others = "a wider network or a longer warm-up"
-    if run.attrs.get("target") != "marginal":
-        others = "the marginal target, " + others
+    others = ["a longer warm-up"]
+    target, likelihood = run.attrs["target"], run.attrs["likelihood"]
+    if target != "standard":
+        others.insert(0, "a wider network")
+    if target != "marginal" and likelihood.startswith("Gaussian("):
+        others.insert(0, "the marginal target")
     return (
-        f"The chains have not met: draw many times as many; where that does not help, use {others}"
+        "The chains have not met: draw many times as many; where that does not help, use "
+        + " or ".join(others)
     )
 
 

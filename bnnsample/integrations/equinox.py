@@ -57,12 +57,17 @@ def from_equinox(
             raise not_a_function(f"a {type(part).__name__} inside", dropout=dropout)
         if eqx.is_array(part) and not eqx.is_inexact_array(part):
             raise not_floating(f"an array of {part.dtype}")
+    normalisations = eqx.nn.LayerNorm, eqx.nn.RMSNorm, eqx.nn.GroupNorm
+    gains = {
+        _name((*path, jax.tree_util.GetAttrKey("weight")))
+        for path, part in jax.tree.leaves_with_path(
+            module, is_leaf=lambda node: isinstance(node, normalisations)
+        )
+        if isinstance(part, normalisations)
+    }
     parameters, static = eqx.partition(module, eqx.is_inexact_array)
     with_paths, structure = jax.tree.flatten_with_path(parameters)
-    shapes = {
-        jax.tree_util.keystr(path, simple=True, separator="."): leaf.shape
-        for path, leaf in with_paths
-    }
+    shapes = {_name(path): leaf.shape for path, leaf in with_paths}
 
     def apply(params: dict[str, Array], x: Float[Array, "n ..."]) -> Float[Array, "n p"]:
         whole = eqx.combine(
@@ -76,6 +81,11 @@ def from_equinox(
         stds,
         Dense(out, w_std_out, b_std_out),
         fan_in=lambda shape: math.prod(shape[1:]),
+        gains=gains,
         w_std=w_std,
         b_std=b_std,
     )
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -59,17 +59,18 @@ def feature_network(
     fan_in: Callable[[Shape], int],
     w_std: float,
     b_std: float,
+    gains: Collection[str] = (),
 ) -> Network:
     """The network of ``apply``, whose parameters have these ``shapes``, and a ``readout``.
 
-    Where ``stds`` does not say, biases have ``b_std`` and arrays of two axes and more
-    ``w_std / sqrt(fan_in)``.
+    Where ``stds`` does not say, biases have ``b_std`` and arrays of two axes and more, other than
+    ``gains``, ``w_std / sqrt(fan_in)``.
     """
 
     def rule(path: str, shape: Shape) -> float | None:
         if path.split(".")[-1] == "bias":
             return b_std
-        return w_std / fan_in(shape) ** 0.5 if len(shape) >= 2 else None
+        return w_std / fan_in(shape) ** 0.5 if len(shape) >= 2 and path not in gains else None
 
     w_std, b_std = as_scale("module w_std", w_std), as_scale("module b_std", b_std)
     scales = {path: _scale(path, shape, rule, stds) for path, shape in shapes.items()}

@@ -133,6 +133,13 @@ class Repriorise:
     def _check_samples(
         self, samples: Mapping[str, Array], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        if self.form != "marginal":
+            raise bad_input(
+                "Repriorise.complete",
+                got=f"form {self.form!r}",
+                expected="'marginal', whose samples lack the readout",
+                probably="samples that have it already, as a deterministic site",
+            )
         with handlers.block():
             trace = handlers.trace(handlers.seed(self, 0)).get_trace(*args, **kwargs)
         for name, site in trace.items():
@@ -223,7 +230,8 @@ class _Intercept(Messenger):
 
     def postprocess_message(self, msg: Any) -> None:
         hidden = self.names.get(msg.get("name")) is not None
-        if msg["type"] == "sample" and not msg["is_observed"] and not hidden:
+        known = msg["type"] == "param" or (msg["type"] == "sample" and not msg["is_observed"])
+        if known and not hidden:
             self.values[msg["name"]] = msg["value"]
 
     def found(self) -> dict[str, dict[str, Any]]:

@@ -66,6 +66,6 @@ def _data(
             "x",
             got=f"{len(inputs)} points without y",
             expected="the posterior's own: the noise is known by point, and at those only",
-            probably="Predictive at test inputs; handlers.block(model, hide=['obs']) has f alone",
+            probably="Predictive at test inputs; posterior.network.apply has the outputs",
         )
     return inputs, None

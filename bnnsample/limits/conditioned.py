@@ -61,7 +61,8 @@ class Conditioned:
 
 def limit_kernel(network: Network, x: Float[Array, "n ..."]) -> KernelFunction:
     """The NNGP kernel, or where it has no closed form the estimate of it by draws."""
-    known = substitute(network, dict.fromkeys(hyperparameters(network), 1.0))
+    priors = hyperparameters(network)
+    known = substitute(network, {name: jnp.ones(prior.shape()) for name, prior in priors.items()})
     try:
         jax.eval_shape(known.kernel, x[0], x[0])
     except NoKnownLimit:

@@ -176,9 +176,12 @@ def _kind(path: tuple[Any, ...], layers: int) -> str:
 
 
 def scaled(start: Scales, logs: Float[np.ndarray, " leaves"]) -> Scales:
-    """The ``start``, each leaf times the exponential of its logarithm, as plain numbers."""
+    """The ``start``, each leaf times the exponential of its logarithm, numbers as plain ones."""
     leaves, structure = jax.tree.flatten(start)
-    numbers = [float(leaf) * math.exp(log) for leaf, log in zip(leaves, logs, strict=True)]
+    numbers = [
+        (leaf if jnp.ndim(leaf) else float(leaf)) * math.exp(log)
+        for leaf, log in zip(leaves, logs, strict=True)
+    ]
     return jax.tree.unflatten(structure, numbers)
 
 
@@ -196,6 +199,6 @@ def _loss_and_slopes(
 
     value, gradient = jax.value_and_grad(loss)(scales)
     slopes = jax.tree.map(
-        lambda scale, slope: (scale * slope).astype(value.dtype), scales, gradient
+        lambda scale, slope: jnp.sum(scale * slope).astype(value.dtype), scales, gradient
     )
     return value, jnp.stack(jax.tree.leaves(slopes))

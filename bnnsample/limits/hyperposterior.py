@@ -1,8 +1,8 @@
 """Where the infinitely wide network puts its hyperparameters: mode and curvature of its evidence.
 
-``z = centre + root u`` with these makes ``u`` near N(0, I) under the posterior of a wide network
-(theory section 5). The map is fixed, its Jacobian constant: what it was fitted to matters for how
-fast chains move, not for what they sample.
+``z = centre + root u`` with these makes ``u`` near N(0, I) under the posterior of a wide network.
+The map is fixed, its Jacobian constant: what it was fitted to matters for how fast chains move, not
+for what they sample.
 """
 
 from __future__ import annotations

@@ -3,9 +3,8 @@
 With ``f = R v``, ``R`` the symmetric root of the kernel and ``v`` from N(0, I), Newton's method
 finds the mode of ``log p(y | f) - |v|^2 / 2``; where the likelihood curves upwards its curvature
 counts by its absolute value (Dauphin et al. 2014, 1406.2572). There the likelihood is replaced by
-a Gaussian one, of pseudo-targets and a pseudo-noise for each point and output (theory section 5):
-with the diagonal ``D`` of minus its second derivative, ``y~ = f^ + D^-1 d log p / df`` and
-``D^-1/2``.
+a Gaussian one, of pseudo-targets and a pseudo-noise for each point and output: with the diagonal
+``D`` of minus its second derivative, ``y~ = f^ + D^-1 d log p / df`` and ``D^-1/2``.
 """
 
 from __future__ import annotations

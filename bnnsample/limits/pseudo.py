@@ -10,6 +10,7 @@ those suffice along which the data outweigh the prior.
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -23,6 +24,9 @@ from bnnsample.numerics import eigh
 SOFTENED = 0.5
 """Share of the precision that is kept. The mode is where a likelihood is sharpest, and a map that
 is too tight slows chains more than one that is too loose (experiments/README.md)."""
+
+PACKAGE = str(Path(__file__).parents[1])
+"""Warnings are those of the line that called it."""
 
 LEAST_GAIN = 0.1
 """Precision, relative to the prior's, from which a direction is worth its place in the map."""
@@ -54,7 +58,7 @@ def pseudo_observations(
             f"gain {float(fit.decrement):.1g} nats); draws are exact all the same, but chains may "
             "move slowly: the standard target needs no map",
             RuntimeWarning,
-            stacklevel=3,
+            skip_file_prefixes=(PACKAGE,),
         )
 
     def log_likelihood(f: Float[Array, "n o"]) -> Float[Array, ""]:

@@ -43,7 +43,7 @@ def named_parameters(params: Parameters) -> dict[str, Any]:
 @as_pytree("layers")
 @dataclass(frozen=True)
 class Network:
-    """``layers`` applied in turn; the last one must be ``Dense`` (Psi and W of theory section 1).
+    """``layers`` applied in turn; the last one must be ``Dense`` (W, of features Psi).
 
     Parameters are passed to its methods, never stored. As a pytree its leaves are the layers'
     scales: what depends on a network can be compiled once for all scales and differentiated in

@@ -72,6 +72,13 @@ class Posterior:
                     expected=example,
                     probably="its argument was passed without it, or two changed places",
                 )
+        if any(leaf is likelihood for leaf in jax.tree.leaves(likelihood)):
+            raise bad_input(
+                "Posterior likelihood",
+                got=f"a {type(likelihood).__name__}, which JAX does not know",
+                expected="a pytree, whose leaves are its scales",
+                probably="a class without the decorator bnnsample.pytrees.as_pytree",
+            )
         x, y = as_training_data(network, x, y, likelihood.as_targets)
         network, likelihood = named((network, likelihood), _names_of(len(network.layers)))
         for name, value in (("network", network), ("x", x), ("y", y), ("likelihood", likelihood)):
@@ -133,12 +140,9 @@ def _names_of(layers: int) -> Callable[[tuple[Any, ...]], tuple[str, str]]:
         field = path[-1].name
         if path[0].idx == 1:
             return field, field
-        layer = path[2].idx
-        place = "_".join(
-            str(step.idx) for step in path[2:-1] if isinstance(step, jax.tree_util.SequenceKey)
-        )
-        short = field + ("_out" if layer == layers - 1 else "")
-        return short, f"layer_{place}_{field}"
+        short = field + ("_out" if path[2].idx == layers - 1 else "")
+        place = jax.tree_util.keystr(path[2:], simple=True, separator="_")
+        return short, f"layer_{place}"
 
     return names
 

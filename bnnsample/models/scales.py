@@ -85,6 +85,13 @@ def as_bias_std(name: str, value: Any) -> Std | None:
 
 def check_value(name: str, value: Any, prior: dist.Distribution) -> None:
     """Raise unless ``value`` may be that of the hyperparameter ``name`` with this ``prior``."""
+    if isinstance(value, dist.Distribution):
+        raise bad_input(
+            name,
+            got=prior_text(value),
+            expected="a value",
+            probably="another prior was meant, which is given to the layer or the likelihood",
+        )
     as_std(name, value, shaped=True)
     if jnp.shape(value) != prior.shape():
         raise bad_input(
@@ -122,16 +129,18 @@ def named[T](tree: T, names_of: Callable[[tuple[Any, ...]], tuple[str, str]]) ->
     """``tree`` with a name for each hyperparameter that has none.
 
     ``names_of`` a path are a short name, which all places of one prior share, and a long one for
-    where several priors would have the same short one.
+    where several priors would have the same short one. Raises ``ValueError`` for two priors of one
+    name.
     """
-    unnamed = [(path, leaf.prior) for path, leaf in _unknowns(tree) if leaf.name is None]
+    found = [(path, leaf.name, leaf.prior) for path, leaf in _unknowns(tree)]
+    names = {id(prior): name for _, name, prior in found if name is not None}
     owners: dict[str, set[int]] = {}
-    for path, prior in unnamed:
-        owners.setdefault(names_of(path)[0], set()).add(id(prior))
-    names: dict[int, str] = {}
-    for path, prior in unnamed:
+    for path, name, prior in found:
+        owners.setdefault(name or names_of(path)[0], set()).add(id(prior))
+    for path, _, prior in found:
         short, long = names_of(path)
         names.setdefault(id(prior), short if len(owners[short]) == 1 else long)
+    _check_distinct([(names[id(prior)], prior) for _, _, prior in found])
     return jax.tree.map(
         lambda leaf: (
             replace(leaf, name=names[id(leaf.prior)])
@@ -141,6 +150,20 @@ def named[T](tree: T, names_of: Callable[[tuple[Any, ...]], tuple[str, str]]) ->
         tree,
         is_leaf=is_unknown,
     )
+
+
+def _check_distinct(priors: list[tuple[str, dist.Distribution]]) -> None:
+    texts: dict[str, str] = {}
+    for name, prior in priors:
+        text = prior_text(prior)
+        if texts.setdefault(name, text) != text:
+            raise bad_input(
+                f"hyperparameter {name}",
+                got=f"two priors, {texts[name]} and {text}",
+                expected="one for each name",
+                probably="layers of two posteriors, whose hyperparameters are named: make them "
+                "anew",
+            )
 
 
 def prior_text(prior: dist.Distribution) -> str:

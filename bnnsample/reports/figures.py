@@ -47,7 +47,8 @@ def efficiency_figure(summaries: Sequence[Summary]) -> Figure:
             for target, group in by_target(summaries).items():
                 rates = [s.diagnosis.convergence[quantity].ess_per_gradient for s in group]
                 axis.plot([s.width for s in group], rates, label=target, **_style(target))
-            axis.set_title("predictions" if quantity == "predictions" else f"{quantity} weights")
+            weights = quantity in ("hidden", "readout")
+            axis.set_title(f"{quantity} weights" if weights else quantity)
             axis.set_yscale("log")
             _width_axis(axis, summaries)
         axes[0].set_ylabel("effective draws per gradient\n(ESS / gradients)")

@@ -7,7 +7,12 @@ from typing import Any
 
 from xarray import DataTree
 
-from bnnsample.diagnostics.function_space import Distance, disagreement, distance_to_nngp
+from bnnsample.diagnostics.function_space import (
+    Distance,
+    disagreement,
+    distance_to_nngp,
+    has_limit,
+)
 from bnnsample.diagnostics.verdict import Diagnosis, diagnose
 
 
@@ -69,7 +74,7 @@ def summarise(run: DataTree, *, width: int, reference: DataTree | None = None) -
         target=run.attrs["target"],
         sampler=run.attrs["sampler"],
         diagnosis=diagnose(run),
-        distance=distance_to_nngp(run),
+        distance=distance_to_nngp(run) if has_limit(run) else None,
         disagreement=None if reference is None else disagreement(run, reference),
         acceptance=float(stats["acceptance_rate"].mean()),
         step_size=float(stats["step_size"].mean()) if "step_size" in stats else None,

@@ -1,4 +1,4 @@
-"""Bijections ``phi <-> W`` of the readout given the readout features (theory section 2).
+"""Bijections ``phi <-> W`` of the readout given the readout features (2206.07673).
 
 ``W = M + S phi`` with ``Sigma = S S' = (I + Psi' R^-1 Psi)^-1``, ``M = Sigma Psi' R^-1 y`` and
 ``R = diag(noise_std^2)``: the conditional posterior of the readout under Gaussian noise on ``y``.

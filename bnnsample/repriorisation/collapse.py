@@ -1,4 +1,4 @@
-"""The likelihood with the readout integrated out, and its closed-form gradient (theory section 3).
+"""The likelihood with the readout integrated out, and its closed-form gradient.
 
 Given the features, ``y`` is Gaussian with covariance ``K = Psi Psi' + noise_std^2 I`` per output,
 so ``log p(y | h) = -tr(y' K^-1 y) / 2 - (o / 2) log |K| - (n o / 2) log 2 pi``. Differentiating

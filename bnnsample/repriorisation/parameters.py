@@ -75,9 +75,9 @@ class Repriorised(AbstractTarget):
     """The posterior of ``(h, phi)``, where ``W = M + S phi``: N(0, I) in the wide limit.
 
     With the map of the posterior's own Gaussian likelihood the density factorises into N(0, I) and
-    the collapsed likelihood (theory section 3), which is how it is computed. A ``ridge``, another
-    noise variance, or ``pseudo``-observations in place of a likelihood that is not Gaussian, make
-    another map, exact through its log-determinant, at the cost of a gradient through the factor.
+    the collapsed likelihood, which is how it is computed. A ``ridge``, another noise variance, or
+    ``pseudo``-observations in place of a likelihood that is not Gaussian, make another map, exact
+    through its log-determinant, at the cost of a gradient through the factor.
     """
 
     posterior: Posterior

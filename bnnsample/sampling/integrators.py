@@ -58,7 +58,7 @@ def integrator(
 
     ``"rotation"``: half kick with the gradient of the log likelihood, rotation of (position,
     momentum) by the step size, half kick. Exact for the N(0, I) part at any angle (Beskos et al.
-    2011, Hilbert-space HMC; theory section 4). ``"crank-nicolson"``: the same with the kick
+    2011, Hilbert-space HMC). ``"crank-nicolson"``: the same with the kick
     ``tan(step_size / 2)``, whose single step is pCNL (Cotter et al. 2013; 2408.14325).
     ``"leapfrog"``: half kick with the gradient of the log density, drift, half kick.
     """

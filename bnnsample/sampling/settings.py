@@ -96,7 +96,8 @@ def settings_from(record: dict[str, Any], stored: DataTree) -> Settings:
             "run folder",
             got=f"settings that cannot be made again from text: {error}",
             expected="layers, likelihood and sampler of bnnsample with numbers as arguments",
-            probably="a function of your own; call sample(..., out=FOLDER) as before to continue",
+            probably="a function or prior of your own; call sample(..., out=FOLDER) as before to "
+            "continue",
         ) from error
     if record["x64"] != _x64():
         raise bad_input(

@@ -152,17 +152,19 @@ def test_too_few_effective_draws_fail_and_the_advice_says_how_many_more() -> Non
     assert str(strict).startswith("not converged\nFAIL hidden: R-hat")
 
 
-def remote(chains: int, draws: int = DRAWS, target: str = "marginal") -> str:
+def remote(chains: int, draws: int = DRAWS, **made_with: str) -> str:
     """What is advised of chains that are far from each other."""
     arrays = iid_draws(4, chains=chains, draws=draws)
     arrays["f"] += 9.0 * np.arange(chains)[:, None, None, None]
-    (advice,) = {f.advice for f in diagnose(make_run(arrays, target=target)).findings
+    (advice,) = {f.advice for f in diagnose(make_run(arrays, **made_with)).findings
                  if f.name == "predictions"}  # fmt: skip
     return advice
 
 
 def test_advice_leaves_out_what_the_run_has_or_cannot_have() -> None:
-    assert "use the marginal target, a wider network" in remote(4, target="standard")
+    assert "use the marginal target or a longer warm-up" in remote(4, target="standard")
+    counts = remote(4, target="repriorised", likelihood="Poisson()")
+    assert "use a wider network or a longer warm-up" in counts
     assert "use a wider network or a longer warm-up" in remote(4)
     assert remote(1) == "R-hat compares chains: sample two or more"
     assert "4 draws of a chain at least" in remote(2, draws=3)

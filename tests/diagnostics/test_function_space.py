@@ -143,11 +143,13 @@ def test_fewer_than_three_chains_have_no_error(chains: int, squared_known: bool)
     assert all(math.isnan(end) for end in found.interval)
 
 
-def test_a_run_without_limit_or_predictions_has_no_distance() -> None:
+def test_a_run_without_limit_or_predictions_is_refused() -> None:
     arrays = iid_draws(0)
-    assert distance_to_nngp(make_run(arrays)) is None
+    with pytest.raises(ValueError, match="got no limit"):
+        distance_to_nngp(make_run(arrays))
     del arrays["f"]
-    assert distance_to_nngp(make_run(arrays, nngp_mean=LIMIT_MEAN, nngp_std=LIMIT_STD)) is None
+    with pytest.raises(ValueError, match="got no predictions"):
+        distance_to_nngp(make_run(arrays, nngp_mean=LIMIT_MEAN, nngp_std=LIMIT_STD))
 
 
 def test_negative_squares_count_as_zero_distance() -> None:

@@ -153,6 +153,11 @@ REFUSED = {
         lambda: Equinox(eqx.nn.LayerNorm(WIDTH + 1)),
         "a parameter more.0.weight.*gain of a normalisation",
     ),
+    "layer norm of images, equinox": (
+        bnn.from_equinox,
+        lambda: Equinox(eqx.nn.LayerNorm((1, WIDTH + 1))),
+        "a parameter more.0.weight.*gain of a normalisation",
+    ),
     "integers, equinox": (
         bnn.from_equinox,
         lambda: Equinox(eqx.nn.Lambda(jnp.arange(3))),

@@ -8,6 +8,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from numpyro import handlers
 from numpyro.infer import MCMC, NUTS, Predictive
 from numpyro.infer.util import log_density
 
@@ -323,6 +324,26 @@ def test_samples_that_are_not_the_models_are_refused(data, rng):
     ):
         with pytest.raises(ValueError, match=message):
             wrapped.complete(jax.random.key(0), wrong, *data)
+
+
+def test_samples_that_have_the_readout_are_refused(data, rng):
+    mapped = Repriorise(model, **SITES)
+    with pytest.raises(ValueError, match="'marginal', whose samples lack the readout"):
+        mapped.complete(jax.random.key(0), values_of(rng, base=True), *data)
+
+
+def test_parameters_outside_the_prior_are_those_given(data, rng):
+    """``numpyro.param``, as SVI fits it: deterministic sites follow its value, not its start."""
+
+    def shifted(x, y):
+        shift = numpyro.param("shift", 5.0)
+        model(x, y - shift)
+        numpyro.deterministic("seen", shift)
+
+    sites = values_of(rng, base=True) | {"shift": jnp.asarray(-0.7)}
+    seeded = handlers.substitute(handlers.seed(Repriorise(shifted, **SITES), 0), sites)
+    trace = handlers.trace(seeded).get_trace(*data)
+    assert trace["seen"]["value"] == sites["shift"]
 
 
 def test_an_unknown_form_is_refused():

@@ -15,6 +15,7 @@ from bnnsample.limits.hyperposterior import hyperposterior, log_evidence
 from bnnsample.limits.monte_carlo import MonteCarloKernel
 from bnnsample.limits.predictive import limit_marginals
 from bnnsample.models.hyperpriors import constrained
+from bnnsample.models.scales import substitute
 from tests.conftest import X64
 
 N, M, D, OUT = 9, 4, 3, 2
@@ -84,6 +85,13 @@ def test_a_network_without_a_limit_has_an_estimated_kernel(data):
     assert coordinates.root.shape == (2, 2)
 
 
+def test_a_scale_for_each_unit_has_an_estimated_kernel(data):
+    layers = [bnn.Dense(5), bnn.Scale(dist.LogNormal(np.zeros(5), 0.5)), bnn.Dense(OUT)]
+    posterior = bnn.Posterior(bnn.Network(layers), *data, bnn.Gaussian(0.3))
+    assert isinstance(limit_kernel(posterior.network, posterior.x), MonteCarloKernel)
+    assert bnn.marginal(posterior).hyperparameters(np.zeros(20, posterior.x.dtype))["factor"].shape
+
+
 def unknown(data, noise_std) -> bnn.Posterior:
     x, y = data
     network = bnn.fcn(1, 5, OUT, w_std=dist.LogNormal(0.2, 0.5), b_std=0.3)
@@ -149,6 +157,51 @@ def test_the_average_over_noise_is_the_integral(data, x_test):
     mean, ours = limit_marginals(posterior, x_test, hyperposterior(posterior))
     np.testing.assert_allclose(mean, expected, atol=2e-3 * std.max())
     np.testing.assert_allclose(ours, std, rtol=2e-3)
+
+
+def test_the_average_over_many_scales_is_that_of_a_random_walk(rng):
+    """Nine scales, against 40 000 Metropolis steps on the evidence; the fit alone is not."""
+    x, y = rng.standard_normal((25, 6)), rng.standard_normal(25)
+    y += 2 * np.sin(x[:, 0])
+    layers = bnn.fcn(1, 5, 1, w_std=dist.LogNormal(0.3, 1.0), w_std_out=dist.HalfNormal(1.0)).layers
+    network = bnn.Network([bnn.Scale(dist.LogNormal(np.zeros(6), 1.0)), *layers])
+    posterior = bnn.Posterior(network, x, y, bnn.Gaussian(dist.HalfNormal(1.0)))
+    coordinates = hyperposterior(posterior)
+    x_test = jnp.asarray(rng.standard_normal((M, 6)))
+    kernel = limit_kernel(posterior.network, posterior.x)
+
+    def step(state, key):
+        u, value = state
+        proposal_key, key = jax.random.split(key)
+        new = u + 0.7 * jax.random.normal(proposal_key, u.shape, u.dtype)
+        new_value = log_evidence(posterior, kernel, coordinates.unconstrained(new))
+        accepted = jnp.log(jax.random.uniform(key)) < new_value - value
+        state = jnp.where(accepted, new, u), jnp.where(accepted, new_value, value)
+        return state, state[0]
+
+    u = jnp.zeros_like(coordinates.centre)
+    start = u, log_evidence(posterior, kernel, coordinates.centre)
+    _, walk = jax.jit(lambda keys: jax.lax.scan(step, start, keys))(
+        jax.random.split(jax.random.key(0), 40_000)
+    )
+
+    def moments(u):
+        values, _ = constrained(posterior.hyperpriors, coordinates.unconstrained(u))
+        known = substitute(posterior, values)
+        mean, variance = conditioned(known, substitute(kernel, values)).marginals(x_test)
+        return mean, mean**2 + variance
+
+    firsts, seconds = jax.jit(lambda walk: jax.lax.map(moments, walk))(walk[2000::20])
+    expected = firsts.mean(axis=0)
+    std = np.sqrt(seconds.mean(axis=0) - expected**2)
+    mean, ours = limit_marginals(posterior, x_test, coordinates)
+    plugged_in, square = moments(u)
+
+    def distance(mean, found):
+        return np.sqrt(np.mean(((mean - expected) / std) ** 2 + (found / std - 1) ** 2))
+
+    assert distance(mean, ours) < 0.03
+    assert distance(plugged_in, np.sqrt(square - plugged_in**2)) > 0.06
 
 
 def test_a_scale_common_to_kernel_and_noise_makes_students_t(rng, x_test):

@@ -135,6 +135,9 @@ def test_factors_are_architecture_unless_asked_for_and_absent_biases_stay_away()
     assert block.branch[2].factor == 0.5
     assert embedding.b_std is readout.b_std is None
     np.testing.assert_allclose(block.branch[1].w_std / 0.9, embedding.w_std / 1.2, rtol=1e-5)
+    relevance = bnn.Scale(np.array([1.0, 2.0, 0.5]))
+    fit = bnn.fit_hyperparameters(bnn.Network([relevance, *layers]), x, y, 0.5)
+    assert np.array_equal(fit.network.layers[0].factor, relevance.factor)
     fit = bnn.fit_hyperparameters(bnn.Network(layers), x, y, 0.5, fixed=())
     assert fit.network.layers[1].branch[2].factor != 0.5
 

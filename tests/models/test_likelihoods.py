@@ -103,6 +103,12 @@ def test_draws_are_targets(name, x, rng):
     assert again.y.dtype == posterior.y.dtype
 
 
+@pytest.mark.parametrize("likelihood", [bnn.Poisson(), bnn.NegativeBinomial(3.0)])
+def test_counts_of_huge_rates_end_at_the_largest_integer(likelihood):
+    drawn = likelihood.draw(jax.random.key(0), jnp.full((1000, 1), 200.0))
+    assert np.all(np.asarray(drawn) > 1e-2 * jnp.iinfo(jnp.result_type(int)).max)
+
+
 def test_a_posterior_passes_through_jit_and_differentiates(name, x, rng):
     posterior = posterior_of(name, x, rng)
     params = posterior.network.init(jax.random.key(1), (D,))

@@ -39,7 +39,7 @@ def test_priors_made_apart_are_named_by_their_layers(data):
         bnn.Dense(2, dist.HalfNormal(2.0), dist.HalfNormal(1.0)),
     ]
     posterior = bnn.Posterior(bnn.Network(layers), *data, bnn.Gaussian(0.3))
-    names = ["layer_0_w_std", "layer_1_1_w_std", "w_std_out", "b_std_out"]
+    names = ["layer_0_w_std", "layer_1_branch_1_w_std", "w_std_out", "b_std_out"]
     assert list(posterior.hyperpriors) == names
 
 
@@ -146,11 +146,55 @@ def test_a_prior_without_its_arguments_is_refused(make):
         make(dist.HalfNormal)
 
 
-@pytest.mark.parametrize("bad", [-1.0, 0.0, float("nan"), np.ones(3)])
+@pytest.mark.parametrize("bad", [-1.0, 0.0, float("nan"), np.ones(3), dist.HalfNormal(1.0)])
 def test_values_that_are_not_of_a_hyperparameter_are_refused(bad, data):
     posterior = bnn.Posterior(bnn.fcn(1, 5, 2), *data, bnn.Gaussian(dist.HalfNormal(1.0)))
     with pytest.raises(ValueError, match="noise_std: got .*; expected"):
         posterior.given({"noise_std": bad})
+
+
+def test_two_priors_are_two_hyperparameters_wherever_they_are(rng):
+    first, second = dist.LogNormal(0.0, 1.0), dist.LogNormal(3.0, 0.1)
+    block = bnn.Residual([bnn.Dense(5, first), bnn.Activation("relu")], [bnn.Dense(5, second)])
+    network = bnn.Network([bnn.Dense(5), block, bnn.Dense(2)])
+    x, y = rng.standard_normal((N, D)), rng.standard_normal((N, 2))
+    found = bnn.Posterior(network, x, y, bnn.Gaussian(0.3)).hyperpriors
+    assert found["layer_1_branch_0_w_std"] is first
+    assert found["layer_1_shortcut_0_w_std"] is second
+
+
+def test_layers_of_another_posterior_keep_their_hyperparameters_and_their_names(rng):
+    first, second = dist.LogNormal(0.0, 1.0), dist.LogNormal(3.0, 0.1)
+    x, y = rng.standard_normal((N, D)), rng.standard_normal((N, 2))
+    old = bnn.Posterior(bnn.fcn(1, 5, 2, w_std=first), x, y, bnn.Gaussian(0.3))
+    longer = bnn.Network([bnn.Dense(4, second), *old.network.layers])
+    found = bnn.Posterior(longer, x, y, bnn.Gaussian(0.3)).hyperpriors
+    assert found == {"w_std": first, "layer_0_w_std": second}
+    again = bnn.Network([bnn.Dense(4, first), *old.network.layers])
+    assert bnn.Posterior(again, x, y, bnn.Gaussian(0.3)).hyperpriors == {"w_std": first}
+
+
+def test_two_priors_of_one_name_are_refused(rng):
+    x, y = rng.standard_normal((N, D)), rng.standard_normal((N, 2))
+    first, second = (
+        bnn.Posterior(bnn.fcn(1, 5, 2, w_std=dist.LogNormal(loc, 1.0)), x, y, bnn.Gaussian(0.3))
+        for loc in (0.0, 1.0)
+    )
+    mixed = bnn.Network([*first.network.layers[:-1], *second.network.layers])
+    with pytest.raises(ValueError, match=r"hyperparameter w_std: got two priors, LogNormal"):
+        bnn.Posterior(mixed, x, y, bnn.Gaussian(0.3))
+
+
+def test_a_likelihood_that_is_no_pytree_is_refused(data):
+    class Plain(bnn.AbstractLikelihood):
+        def distribution(self, f):
+            return dist.Laplace(f, 1.0)
+
+        def as_targets(self, y, outputs):
+            return y
+
+    with pytest.raises(ValueError, match="got a Plain, which JAX does not know.*as_pytree"):
+        bnn.Posterior(bnn.fcn(1, 5, 2), *data, Plain())
 
 
 def test_a_prior_is_told_with_what_it_is_made_of():

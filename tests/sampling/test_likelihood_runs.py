@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 import pytest
 
 import bnnsample as bnn
+from bnnsample.diagnostics.function_space import has_limit
 from bnnsample.sampling.choice import choose
 from bnnsample.sampling.rebuild import rebuild
 from tests.conftest import X64
@@ -53,7 +54,7 @@ def test_a_run_draws_targets_of_the_likelihoods_kind(name, rng, x_test):
         assert y.min() >= 0
     limits = "laplace" if name != "Gaussian" else "nngp"
     assert run["constant_data"][f"{limits}_mean"].shape == (M, OUT)
-    assert (bnn.distance_to_nngp(run) is None) == (name != "Gaussian")
+    assert has_limit(run) == (name == "Gaussian")
 
 
 @pytest.mark.parametrize("name", LIKELIHOODS)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from bnnsample.checks import bad_input
 from bnnsample.models.likelihoods.base import (
@@ -75,10 +76,16 @@ class Categorical(AbstractLikelihood):
 @as_pytree()
 @dataclass(frozen=True)
 class Poisson(AbstractLikelihood):
-    """Counts, one for each output, which is the logarithm of their rate."""
+    """Counts, one for each output, which is the logarithm of their rate.
+
+    Drawn counts end at the largest integer.
+    """
 
     def distribution(self, f: Float[Array, "n o"]) -> dist.Distribution:
         return dist.Poisson(jnp.exp(f))
+
+    def draw(self, key: Key[Array, ""], f: Float[Array, "n o"]) -> Int[Array, "n o"]:
+        return super().draw(key, _countable(f))
 
     def as_targets(self, y: Float[Array, "n o"], outputs: int) -> Int[Array, "n o"]:
         one_column_per_output(y, outputs)
@@ -90,7 +97,8 @@ class Poisson(AbstractLikelihood):
 class NegativeBinomial(AbstractLikelihood):
     """Overdispersed counts with mean ``exp(f)`` and variance ``mean + mean^2 / concentration``.
 
-    One for each output. ``concentration`` may be a prior: a NumPyro distribution.
+    One for each output. ``concentration`` may be a prior: a NumPyro distribution. Drawn counts end
+    at the largest integer.
     """
 
     concentration: Std
@@ -102,9 +110,17 @@ class NegativeBinomial(AbstractLikelihood):
     def distribution(self, f: Float[Array, "n o"]) -> dist.Distribution:
         return dist.NegativeBinomial2(jnp.exp(f), self.concentration)
 
+    def draw(self, key: Key[Array, ""], f: Float[Array, "n o"]) -> Int[Array, "n o"]:
+        return super().draw(key, _countable(f))
+
     def as_targets(self, y: Float[Array, "n o"], outputs: int) -> Int[Array, "n o"]:
         one_column_per_output(y, outputs)
         return _counts(y)
+
+
+def _countable(f: Float[Array, "n o"]) -> Float[Array, "n o"]:
+    """Logarithms of rates, at most that of the largest integer: of larger ones JAX draws 0 too."""
+    return jnp.minimum(f, math.log(jnp.iinfo(jnp.result_type(int)).max))
 
 
 def _counts(y: Float[Array, "n o"]) -> Int[Array, "n o"]:

@@ -94,7 +94,7 @@ class HeteroscedasticGaussian(AbstractLikelihood):
         if outputs % 2:
             raise bad_input(
                 "Posterior network",
-                got=f"{outputs} outputs",
+                got=f"{outputs} output{'s' if outputs > 1 else ''}",
                 expected="two for each column of y: means, then log variances",
                 probably="a readout as wide as y, which is for Gaussian()",
             )

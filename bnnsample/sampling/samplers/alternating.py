@@ -33,7 +33,8 @@ class AlternatingHMC(HMC):
     one, which needs no such turn. Unless given, ``num_steps`` is what makes an integration time of
     1, shorter than ``HMC`` would choose, as predictions follow the readout first.
 
-    ``n_steps`` counts gradients in all weights, one more than the trajectory's steps.
+    ``n_steps`` counts gradients in all weights, one more than the trajectory's steps; a draw
+    diverges where either trajectory does, and ``acceptance_rate`` is that of all weights.
     """
 
     def build(self, target: AbstractTarget, tuning: Tuning) -> SamplingAlgorithm:
@@ -50,7 +51,7 @@ class AlternatingHMC(HMC):
                 state,
             )
             log_likelihood = target.given_hidden(state.position)
-            readout, _ = self.transition(
+            readout, readout_info = self.transition(
                 log_likelihood,
                 of_readout,
                 _steps(QUARTER_TURN, tuning.step_size),
@@ -59,7 +60,11 @@ class AlternatingHMC(HMC):
             )
             position = state.position.at[-size:].set(readout.position)
             after = hmc_state(target.log_likelihood, position)
-            return after, info._replace(num_steps=info.num_steps + 1)  # pyright: ignore[reportReturnType, reportAttributeAccessIssue]
+            both = info._replace(  # pyright: ignore[reportAttributeAccessIssue]
+                num_steps=info.num_steps + 1,
+                is_divergent=info.is_divergent | readout_info.is_divergent,
+            )
+            return after, both  # pyright: ignore[reportReturnType]
 
         return super().build(target, tuning)._replace(step=step)
 
