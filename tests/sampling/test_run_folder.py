@@ -80,7 +80,10 @@ def test_resuming_where_there_is_no_run_is_refused(tmp_path):
     ("change", "expected"),
     [
         ({"sampler": "__import__('os').abort()"}, "cannot be made again from text"),
-        ({"network": "Network(layers=(tanh,))"}, "cannot be made again.*function or prior of your own"),
+        (
+            {"network": "Network(layers=(tanh,))"},
+            "cannot be made again.*function or prior of your own",
+        ),
         ({"data": "0"}, "data or settings that are not those"),
     ],
 )
