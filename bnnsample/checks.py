@@ -9,7 +9,9 @@ from __future__ import annotations
 import contextlib
 import math
 import numbers
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -44,6 +46,12 @@ def located(place: str) -> Iterator[None]:
 def bad_input(subject: str, *, got: object, expected: str, probably: str) -> BadInput:
     """The library's one kind of error for bad input; the caller raises it."""
     return BadInput(f"{subject}: got {got}; expected {expected}; probably {probably}.")
+
+
+def warn(message: str) -> None:
+    """Warn, as from the line of the user's own code that called the package."""
+    package = str(Path(__file__).parent)
+    warnings.warn(message, RuntimeWarning, skip_file_prefixes=(package,))
 
 
 LARGEST_COUNT = 2**32 - 1

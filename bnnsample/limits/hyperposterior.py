@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.optimize import minimize
 
+from bnnsample.checks import warn
 from bnnsample.limits.conditioned import conditioned, limit_kernel
 from bnnsample.limits.gaussian_process import KernelFunction
 from bnnsample.models.hyperpriors import constrained, prior_centre
@@ -28,6 +29,10 @@ LARGEST_STD = 2.0
 evidence is flat or curved upwards; arbitrary."""
 
 MAX_ITERATIONS = 100
+LEFT_TO_GAIN = 0.5
+"""Nats that the search may miss the mode by, in the quadratic there, before it warns: one standard
+deviation."""
+
 UNUSABLE = 1e10
 """The loss where the evidence is not finite, so that the search turns back."""
 
@@ -78,6 +83,15 @@ def hyperposterior(posterior: Posterior) -> Coordinates:
     hessian = np.stack(columns)
     values, vectors = eigh(jnp.asarray((hessian + hessian.T) / 2, start.dtype))
     covariance = (vectors / jnp.maximum(values, LARGEST_STD**-2)[None, :]) @ vectors.T
+    value, slope = loss_and_slope(found.x)
+    left = slope @ np.asarray(covariance, float) @ slope / 2
+    if value == UNUSABLE or left > LEFT_TO_GAIN:
+        short = "without a finite one" if value == UNUSABLE else f"{left:.2g} nats below it"
+        warn(
+            f"the search for the hyperparameters of highest evidence stopped {short} after "
+            f"{found.nit} steps; draws are exact all the same, but chains may move slowly: priors "
+            "on a narrower range may help"
+        )
     return Coordinates(jnp.asarray(found.x, start.dtype), cholesky(covariance))
 
 

@@ -9,14 +9,13 @@ those suffice along which the data outweigh the prior.
 
 from __future__ import annotations
 
-import warnings
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from bnnsample.checks import warn
 from bnnsample.limits.laplace import at_least, laplace_fit, point_precisions
 from bnnsample.models.likelihoods.base import AbstractLikelihood
 from bnnsample.numerics import eigh
@@ -24,9 +23,6 @@ from bnnsample.numerics import eigh
 SOFTENED = 0.5
 """Share of the precision that is kept. The mode is where a likelihood is sharpest, and a map that
 is too tight slows chains more than one that is too loose (experiments/README.md)."""
-
-PACKAGE = str(Path(__file__).parents[1])
-"""Warnings are those of the line that called it."""
 
 LEAST_GAIN = 0.1
 """Precision, relative to the prior's, from which a direction is worth its place in the map."""
@@ -53,12 +49,10 @@ def pseudo_observations(
     """Gaussian observations in place of ``likelihood`` for functions with covariance ``gram``."""
     fit = laplace_fit(gram, likelihood, y, outputs=outputs)
     if not fit.converged:
-        warnings.warn(
+        warn(
             f"the Laplace fit of the map found no mode in {int(fit.steps)} steps (it would still "
             f"gain {float(fit.decrement):.1g} nats); draws are exact all the same, but chains may "
-            "move slowly: the standard target needs no map",
-            RuntimeWarning,
-            skip_file_prefixes=(PACKAGE,),
+            "move slowly: the standard target needs no map"
         )
 
     def log_likelihood(f: Float[Array, "n o"]) -> Float[Array, ""]:

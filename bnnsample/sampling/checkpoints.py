@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from bnnsample.checks import bad_input
+from bnnsample.checks import bad_input, warn
 
 CHECKPOINTS = "checkpoints"
 KEPT = 2
@@ -70,9 +69,7 @@ class Checkpoints:
                 self._unreadable.append(number)
                 continue
             for reason in reasons:
-                warnings.warn(
-                    f"{reason}; falling back to the one before", RuntimeWarning, stacklevel=2
-                )
+                warn(f"{reason}; falling back to the one before")
             return found
         if reasons:
             raise bad_input(

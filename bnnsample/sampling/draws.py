@@ -7,7 +7,6 @@ import dataclasses
 import json
 import os
 import platform
-import warnings
 from importlib import metadata
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from xarray import DataTree
 
-from bnnsample.checks import NoKnownLimit
+from bnnsample.checks import NoKnownLimit, warn
 from bnnsample.limits.gaussian_process import check_factorised
 from bnnsample.limits.hyperposterior import Coordinates, hyperposterior
 from bnnsample.limits.predictive import limit_marginals
@@ -117,10 +116,8 @@ def warn_of_stuck_chains(run: DataTree) -> None:
     """Warn if a chain hardly moves."""
     stuck = stuck_chains(run)
     if stuck:
-        warnings.warn(
+        warn(
             f"stuck chains ({', '.join(map(str, stuck))}): they did not move in the last half of "
             "the draws, and diagnose(run) will not pass them; warm up longer, or raise "
-            "target_acceptance",
-            RuntimeWarning,
-            stacklevel=3,
+            "target_acceptance"
         )

@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 import bnnsample as bnn
+from bnnsample.limits import hyperposterior as search
 from bnnsample.limits.conditioned import conditioned, limit_kernel
 from bnnsample.limits.hyperposterior import hyperposterior, log_evidence
 from bnnsample.limits.monte_carlo import MonteCarloKernel
@@ -241,3 +242,10 @@ def test_hyperparameters_of_other_likelihoods_have_coordinates_too(rng):
     for key in jax.random.split(jax.random.key(1), 4):
         away = coordinates.unconstrained(2 * jax.random.normal(key, (2,)))
         assert log_evidence(posterior, kernel, away) < best
+
+
+def test_a_search_that_stopped_short_of_the_mode_warns(data, monkeypatch):
+    monkeypatch.setattr(search, "MAX_ITERATIONS", 1)
+    with pytest.warns(RuntimeWarning, match=r"nats below it after 1 steps") as seen:
+        hyperposterior(unknown(data, dist.LogNormal(6.0, 3.0)))
+    assert seen[0].filename == __file__
