@@ -13,7 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array, Float
 from numpyro import handlers
 
-from bnnsample.checks import bad_input
+from bnnsample.checks import as_finite_array, bad_input
 
 KEYS = 0, 1
 """Of the values at which a model is tried."""
@@ -63,8 +63,8 @@ def check_linear(
 ) -> None:
     """Raise unless the readout enters the model by ``features @ readout`` and nowhere else.
 
-    The model is run at two readouts, all else alike. Nothing is checked where its arguments are
-    traced.
+    Targets that are not finite are refused too. The model is run at two readouts, all else alike.
+    Nothing is checked where its arguments are traced.
     """
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
         return
@@ -82,6 +82,8 @@ def _check_runs(sites: dict[str, str], first: Any, second: Any) -> None:
     locs, stds = (
         [np.asarray(gaussian_parameters(site)[part]) for site in likelihoods] for part in (0, 1)
     )
+    likelihood = sites["likelihood"]
+    as_finite_array(f"site {likelihood}", first[likelihood]["value"], min_ndim=1)
     for name, site in first.items():
         if site["type"] == "sample" and name not in sites.values():
             laws = site["fn"], second[name]["fn"]

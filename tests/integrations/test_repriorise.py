@@ -312,6 +312,13 @@ def test_targets_of_another_shape_than_the_likelihoods_are_refused(data):
         log_density(numpyro.handlers.seed(wrapped, 0), (data[0], data[1][:, :1]), {}, {})
 
 
+def test_missing_targets_are_refused(data):
+    x, y = data
+    wrapped = numpyro.handlers.seed(Repriorise(model, **SITES), 0)
+    with pytest.raises(ValueError, match=r"site y: got 1 values that are NaN or infinite"):
+        log_density(wrapped, (x, y.at[3, 1].set(jnp.nan)), {}, {})
+
+
 def test_samples_that_are_not_the_models_are_refused(data, rng):
     wrapped = Repriorise(model, **SITES, form="marginal")
     samples = {name: jnp.stack([value] * 6) for name, value in values_of(rng).items()}
