@@ -88,6 +88,9 @@ from bnnsample.sampling.mesh import device_mesh as device_mesh
 from bnnsample.sampling.progress import Progress as Progress
 from bnnsample.sampling.steadiness import NoUsableStepSize as NoUsableStepSize
 from bnnsample.sampling.folder import CannotWrite as CannotWrite
+from bnnsample.sampling.predict import predict as predict
+from bnnsample.sampling.predict import log_likelihood as log_likelihood
+from bnnsample.sampling.predict import posterior_of as posterior_of
 from bnnsample.sampling.store import save_run as save_run
 from bnnsample.sampling.store import load_run as load_run
 
@@ -96,9 +99,13 @@ from bnnsample.diagnostics.convergence import Convergence as Convergence
 from bnnsample.diagnostics.function_space import distance_to_nngp as distance_to_nngp
 from bnnsample.diagnostics.function_space import Distance as Distance
 from bnnsample.diagnostics.verdict import diagnose as diagnose
-from bnnsample.diagnostics.verdict import Diagnosis as Diagnosis
+from bnnsample.diagnostics.findings import Finding as Finding
+from bnnsample.diagnostics.findings import Verdict as Verdict
 from bnnsample.diagnostics.vectorised import summarise as summarise
 from bnnsample.diagnostics.vectorised import Summary as Summary
 from bnnsample.diagnostics.vectorised import nested_rhat as nested_rhat
 from bnnsample.diagnostics.layers import per_layer as per_layer
 from bnnsample.diagnostics.layers import LayerSummary as LayerSummary
+
+from bnnsample.reports.report import report as report
+from bnnsample.reports.report import compare as compare

@@ -7,8 +7,8 @@ import numpy as np
 from xarray import DataTree
 
 from bnnsample.diagnostics.convergence import Convergence
+from bnnsample.diagnostics.findings import Finding, Verdict
 from bnnsample.diagnostics.function_space import Distance
-from bnnsample.diagnostics.verdict import Diagnosis, Finding
 from bnnsample.reports.summary import Summary
 
 CHAINS, DRAWS, PROJECTIONS, POINTS, OUTPUTS = 4, 400, 3, 5, 2
@@ -82,6 +82,7 @@ def make_run(
         "likelihood": likelihood,
         "sampler": "HMC",
         "chains": chains,
+        "dim": PROJECTIONS,
         "draws": draws,
         "compile_seconds": 1.5,
         "warmup_seconds": 0.5,
@@ -110,6 +111,7 @@ def make_summary(
             ess_tail=600.0,
             ess_tail_min=500.0,
             mcse=0.03,
+            mcse_max=0.06,
             ess_per_draw=0.5,
             ess_per_gradient=per_gradient * factor,
             ess_per_second=per_second * factor,
@@ -124,7 +126,8 @@ def make_summary(
         width=width,
         target=target,
         sampler="HMC",
-        diagnosis=Diagnosis(not failed, findings, convergence),
+        verdict=Verdict(not failed, findings),
+        convergence=convergence,
         distance=None if squared_distance is None else Distance(squared_distance, 0.01),
         disagreement=disagreement,
         acceptance=0.81,

@@ -21,7 +21,7 @@ STAGES = ("models", "limits", "repriorisation", "sampling", "diagnostics", "repo
 FOUNDATIONS = ("checks", "numerics", "pytrees", "randomness", "files", "datasets")
 """What any stage may import; these import no stage."""
 
-ENTRY_POINTS = ("__init__", "cli", "terminal", "integrations")
+ENTRY_POINTS = ("__init__", "__main__", "cli", "terminal", "integrations")
 """What may import any stage, and no stage imports."""
 
 LARGEST_FILE = 250

@@ -21,7 +21,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     )
     names = {}
     exec(first, names)
-    assert "converged" in capsys.readouterr().out
+    assert "checks" in capsys.readouterr().out
     assert (tmp_path / "results" / "first.nc").exists()
     exec(sampling, names)
     assert names["run"]["posterior"].sizes["draw"] == 300

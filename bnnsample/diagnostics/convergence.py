@@ -25,7 +25,8 @@ class Convergence:
 
     ``rhat_max``: the worst rank-normalised split R-hat (Vehtari et al. 2021, 1903.08008).
     ``ess_bulk`` and ``ess_tail``: medians; ``ess_bulk_min``, ``ess_tail_min``: the worst.
-    ``mcse``: median Monte-Carlo standard error of the mean, in posterior standard deviations.
+    ``mcse`` and ``mcse_max``: median and worst Monte-Carlo standard error of the mean, in posterior
+    standard deviations.
     The rates divide the median bulk ESS of all chains together by all of their draws, by all of
     their gradients (NaN for samplers that take none), and by the seconds from the first draw to
     the last.
@@ -37,6 +38,7 @@ class Convergence:
     ess_tail: float
     ess_tail_min: float
     mcse: float
+    mcse_max: float
     ess_per_draw: float
     ess_per_gradient: float
     ess_per_second: float
@@ -60,6 +62,11 @@ def convergence(run: DataTree) -> dict[str, Convergence]:
         draws = [run.children["posterior"].dataset[name] for name in hyperparameters]
         found["hyperparameters"] = _convergence(run, draws)
     return found
+
+
+def of_log_density(run: DataTree) -> Convergence:
+    """``Convergence`` of the log density of the draws, which no numbering of units changes."""
+    return _convergence(run, [run.children["sample_stats"].dataset["lp"]])
 
 
 def check_finished(run: object) -> None:
@@ -100,6 +107,7 @@ def _convergence(run: DataTree, variables: list[DataArray]) -> Convergence:
         ess_tail=float(np.median(tail)),
         ess_tail_min=float(np.min(tail)),
         mcse=float(np.median(relative_error)),
+        mcse_max=float(np.max(relative_error)),
         ess_per_draw=median / (chains * draws),
         ess_per_gradient=median / gradients if gradients else float("nan"),
         ess_per_second=median / float(run.attrs["sampling_seconds"]),

@@ -105,6 +105,17 @@ def _chain_differences(run: DataTree) -> np.ndarray:
     return np.concatenate([means.reshape(-1, size), stds.reshape(-1, size)], axis=1)
 
 
+def chains_apart(run: DataTree) -> float:
+    """How far the farthest chain's predictive means lie from those of all chains.
+
+    In posterior standard deviations, root mean square over test points and outputs.
+    """
+    f = run.children["predictions"].dataset["f"].values
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = (f.mean(axis=1) - f.mean(axis=(0, 1))) / f.std(axis=(0, 1))
+    return float(np.max(np.sqrt(np.mean(relative**2, axis=(1, 2)))))
+
+
 def _u_statistic(differences: np.ndarray) -> float:
     """Mean of ``<a_c, a_c'>`` over pairs of distinct chains, per point and output."""
     chains, doubled_size = differences.shape

@@ -1,59 +1,67 @@
-"""Whether the draws of one run may be believed."""
+"""Whether the draws of one run may be believed.
+
+Nothing that is judged depends on how hidden units are numbered: a network stays the same when they
+change places, so chains whose predictions agree may differ in their weights. Weights that have not
+met are told, and not judged.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
 
 from xarray import DataTree
 
 from bnnsample.checks import bad_input
-from bnnsample.diagnostics.convergence import QUANTITIES, Convergence, convergence
+from bnnsample.diagnostics import sampler_checks
+from bnnsample.diagnostics.convergence import (
+    QUANTITIES,
+    Convergence,
+    convergence,
+    of_log_density,
+)
+from bnnsample.diagnostics.findings import Finding, Verdict
+from bnnsample.diagnostics.function_space import chains_apart, distance_to_nngp, has_limit
 from bnnsample.diagnostics.vectorised import MIN_DRAWS
-from bnnsample.sampling.draws import stuck_chains
 
-RHAT_THRESHOLD = 1.01
+RHAT = 1.01
 ESS_PER_CHAIN = 100
 """Vehtari et al. 2021 (1903.08008), section 4: R-hat below 1.01, 100 effective draws a chain."""
 
 NEARLY = 1.05
 """R-hat below which more draws of the same chains are the remedy."""
 
-FEW_DIVERGENCES = 0.001
-"""Fraction of draws above which divergences are a finding; arbitrary."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One check: whether it passed, the figure, and what to do about it if it did not."""
-
-    name: str
-    ok: bool
-    figure: str
-    advice: str
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """Whether all findings passed, the findings, and the convergence they rest on."""
-
-    ok: bool
-    findings: tuple[Finding, ...]
-    convergence: dict[str, Convergence]
-
-    def __str__(self) -> str:
-        marks = {True: "ok  ", False: "FAIL"}
-        lines = [
-            f"{marks[f.ok]} {f.name}: {f.figure}" + ("" if f.ok else f". {f.advice}")
-            for f in self.findings
-        ]
-        return "\n".join(["converged" if self.ok else "not converged", *lines])
+WEIGHTS = ("hidden", "readout")
+"""What changes when hidden units change places."""
 
 
 def diagnose(
-    run: DataTree, *, rhat: float = RHAT_THRESHOLD, ess_per_chain: float = ESS_PER_CHAIN
-) -> Diagnosis:
-    """Judge a run: R-hat and ESS of weights, predictions and hyperparameters; divergences."""
+    run: DataTree,
+    *,
+    rhat: float = RHAT,
+    ess_per_chain: float = ESS_PER_CHAIN,
+    mcse: float = 0.1,
+    chains_apart: float = 0.2,
+    divergences: float = 0.001,
+    acceptance: float = 0.2,
+    bfmi: float = 0.3,
+    distance: float = math.inf,
+    points_per_feature: float = 0.5,
+) -> Verdict:
+    """Judge a run: ``ok``, and ``findings``, one for each check; printed, a line for each.
+
+    Thresholds: ``rhat`` and ``ess_per_chain``, bulk and tail, of predictions, hyperparameters and
+    log density. ``mcse``: largest Monte-Carlo error of
+    a predictive mean, in posterior standard deviations. ``chains_apart``: root mean square
+    distance of a chain's predictive means from those of all, in the same unit; twice what 100
+    effective draws leave. ``divergences``: share of the draws. ``acceptance``: how far a chain's
+    may lie below what warm-up aimed at. ``bfmi``: least energy diagnostic (Betancourt 2016,
+    1604.00695). ``distance`` to the NNGP posterior, in its standard deviations; told and not judged
+    unless given, as a finite network may well be far. ``points_per_feature``: n / p up to which the
+    map of the readout is known to pay (``experiments/README.md``); told and not judged.
+
+    Raises ``ValueError`` for a run that is not finished or kept nothing that can be judged.
+    """
     found = convergence(run)
     if not found:
         raise bad_input(
@@ -64,9 +72,20 @@ def diagnose(
         )
     needed = float(ess_per_chain) * run.attrs["chains"]
     remedies = _remedies(run)
-    findings = [_judge(name, figures, rhat, needed, remedies) for name, figures in found.items()]
-    findings += [_divergences(run), _stuck(run), _exact(run)]
-    return Diagnosis(all(finding.ok for finding in findings), tuple(findings), found)
+    quantities = found | {"log density": of_log_density(run)}
+    findings = [_judge(name, each, rhat, needed, remedies) for name, each in quantities.items()]
+    findings += [_monte_carlo_error(name, each, mcse) for name, each in found.items()
+                 if name not in WEIGHTS]  # fmt: skip
+    findings += _in_function_space(run, chains_apart, distance)
+    findings += [
+        sampler_checks.divergences(run, divergences),
+        sampler_checks.stuck(run),
+        *sampler_checks.acceptance(run, acceptance),
+        *sampler_checks.energy(run, bfmi),
+        sampler_checks.exact(run),
+        *sampler_checks.regime(run, points_per_feature),
+    ]
+    return Verdict.of(findings)
 
 
 def _remedies(run: DataTree) -> str:
@@ -98,42 +117,55 @@ def _judge(name: str, figures: Convergence, rhat: float, needed: float, remedies
         if figures.rhat_max < NEARLY and short < 20
         else remedies
     )
+    if name in WEIGHTS:
+        advice = (
+            "Not judged: a network stays the same when its hidden units change places, so that "
+            "chains that agree in predictions may differ here"
+        )
     return Finding(
         name=name,
-        ok=ok,
+        ok=ok or (None if name in WEIGHTS else False),
         figure=f"R-hat up to {figures.rhat_max:.3f} (at most {rhat:g}), "
         f"ESS at least {smallest:.0f} (at least {needed:.0f})",
         advice=advice,
+        value=figures.rhat_max,
+        threshold=rhat,
     )
 
 
-def _stuck(run: DataTree) -> Finding:
-    stuck = stuck_chains(run)
+def _monte_carlo_error(name: str, figures: Convergence, largest: float) -> Finding:
     return Finding(
-        name="stuck chains",
-        ok=not stuck,
-        figure=", ".join(f"chain {chain}" for chain in stuck) or "none",
-        advice="Their last half has fewer than three positions: warm up longer, or raise "
-        "target_acceptance",
+        name=f"Monte-Carlo error of {name}",
+        ok=figures.mcse_max <= largest,
+        figure=f"up to {figures.mcse_max:.3f} posterior standard deviations (at most {largest:g})",
+        advice="It falls with the root of the number of draws",
+        value=figures.mcse_max,
+        threshold=largest,
     )
 
 
-def _exact(run: DataTree) -> Finding:
-    exact = bool(run.attrs.get("exact", True))
-    return Finding(
-        name="exactness",
-        ok=exact,
-        figure="draws of the posterior" if exact else f"{run.attrs['sampler']} is biased",
-        advice="Take a sampler with an accept step",
-    )
-
-
-def _divergences(run: DataTree) -> Finding:
-    diverging = run.children["sample_stats"].dataset["diverging"]
-    count, total = int(diverging.sum()), int(diverging.size)
-    return Finding(
-        name="divergences",
-        ok=count <= FEW_DIVERGENCES * total,
-        figure=f"{count} of {total} draws",
-        advice="Raise target_acceptance",
-    )
+def _in_function_space(run: DataTree, apart: float, farthest: float) -> Iterator[Finding]:
+    if "predictions" in run.children and run.attrs["chains"] > 1:
+        value = chains_apart(run)
+        yield Finding(
+            name="chains in function space",
+            ok=value <= apart,
+            figure=f"the farthest chain's predictive means lie {value:.3f} posterior standard "
+            f"deviations from those of all (at most {apart:g})",
+            advice="The chains are in different places: draw more, or warm up longer",
+            value=value,
+            threshold=apart,
+        )
+    if has_limit(run):
+        found = distance_to_nngp(run)
+        told = math.isinf(farthest)
+        low, high = found.interval
+        yield Finding(
+            name="distance to the NNGP",
+            ok=None if told else found.value <= farthest,
+            figure=f"{found.value:.3f} of its standard deviations (one standard error: {low:.3f} "
+            f"to {high:.3f}" + (")" if told else f"; at most {farthest:g})"),
+            advice="" if told else "A wider network is nearer to its limit",
+            value=found.value,
+            threshold=farthest,
+        )

@@ -41,18 +41,18 @@ def efficiency_figure(summaries: Sequence[Summary]) -> Figure:
     """ESS per gradient against width on log axes, a line per target, a panel per quantity."""
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(9, 3.4), layout="constrained")
-        quantities = list(summaries[0].diagnosis.convergence)
+        quantities = list(summaries[0].convergence)
         axes = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
         for axis, quantity in zip(axes, quantities, strict=True):
             for target, group in by_target(summaries).items():
-                rates = [s.diagnosis.convergence[quantity].ess_per_gradient for s in group]
+                rates = [s.convergence[quantity].ess_per_gradient for s in group]
                 axis.plot([s.width for s in group], rates, label=target, **_style(target))
             weights = quantity in ("hidden", "readout")
             axis.set_title(f"{quantity} weights" if weights else quantity)
             axis.set_yscale("log")
             _width_axis(axis, summaries)
         axes[0].set_ylabel("effective draws per gradient\n(ESS / gradients)")
-        _legend_on_the_right(figure, axes[0])
+        legend_on_the_right(figure, axes[0])
         return figure
 
 
@@ -75,7 +75,7 @@ def distance_figure(summaries: Sequence[Summary]) -> Figure:
         axis.yaxis.set_major_formatter("{x:g}")
         _width_axis(axis, summaries)
         axis.set_ylabel("distance to the NNGP posterior\n(in its standard deviations)")
-        _legend_on_the_right(figure, axis)
+        legend_on_the_right(figure, axis)
         return figure
 
 
@@ -126,7 +126,7 @@ def prediction_figure(narrow: DataTree, wide: DataTree, labels: tuple[str, str])
         axis.set_xlabel("test point (number in the test set, sorted by the NNGP mean)")
         axis.set_ylabel("network output with the\nlargest NNGP mean (target units)")
         axis.grid(visible=False, axis="x")
-        _legend_on_the_right(figure, axis)
+        legend_on_the_right(figure, axis)
         return figure
 
 
@@ -145,7 +145,7 @@ def trace_figure(runs: Sequence[tuple[str, DataTree]]) -> Figure:
             )
             for axis, (group, variable, name) in zip(row, shown, strict=True):
                 draws = run.children[group].dataset[variable].values
-                draws = _least_settled(draws.reshape(*draws.shape[:2], -1))
+                draws = least_settled(draws.reshape(*draws.shape[:2], -1))
                 for chain, line in enumerate(draws):
                     axis.plot(line, color=CHAIN_COLORS[chain % len(CHAIN_COLORS)], linewidth=0.8)
                 axis.set_ylabel(name)
@@ -164,7 +164,8 @@ def as_svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def _least_settled(draws: np.ndarray) -> np.ndarray:
+def least_settled(draws: np.ndarray) -> np.ndarray:
+    """Draws (chain, draw) of the component whose chain means differ most for their spread."""
     between, within = draws.mean(axis=1).std(axis=0), draws.std(axis=1).mean(axis=0)
     return draws[:, :, int(np.argmax(np.arctan2(between, within)))]
 
@@ -182,6 +183,7 @@ def _width_axis(axis: Axes, summaries: Sequence[Summary]) -> None:
     axis.set_xlabel("width (hidden units)")
 
 
-def _legend_on_the_right(figure: Figure, axis: Axes) -> None:
+def legend_on_the_right(figure: Figure, axis: Axes) -> None:
+    """The legend of ``axis``, outside the data."""
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right upper", frameon=False)

@@ -1,4 +1,4 @@
-"""The page: one self-contained HTML file, the verdict on top."""
+"""The page: one self-contained HTML file, the verdict on top, then sections."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from bnnsample.reports.summary import Summary
-from bnnsample.reports.table import COLUMNS, cells
 from bnnsample.reports.verdict import Statement
 
 
@@ -29,13 +27,46 @@ class Picture:
         return f"data:image/svg+xml;base64,{base64.b64encode(self.svg.encode()).decode()}"
 
 
+@dataclass(frozen=True)
+class Table:
+    """Cells as text; ``text_columns`` are aligned left, ``grouped`` rows share a first cell."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    caption: str = ""
+    text_columns: tuple[int, ...] = (0,)
+    grouped: bool = False
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to run."""
+
+    code: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Names and what they stand for."""
+
+    facts: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, a paragraph, and what comes under it."""
+
+    heading: str
+    text: str = ""
+    parts: tuple[Picture | Table | Code | Facts, ...] = ()
+
+
 def render_page(
     title: str,
     statements: Sequence[Statement],
-    summaries: Sequence[Summary],
-    pictures: Sequence[Picture],
-    provenance: Mapping[str, Any],
-    command: str,
+    sections: Sequence[Section],
+    *,
+    headline: Statement | None = None,
 ) -> str:
     """The page as HTML text."""
     environment = Environment(
@@ -43,10 +74,7 @@ def render_page(
     )
     return environment.get_template("page.html.j2").render(
         title=title,
+        headline=headline,
         statements=statements,
-        columns=COLUMNS,
-        rows=[(summary, cells(summary)) for summary in summaries],
-        pictures=pictures,
-        provenance=provenance,
-        command=command,
+        sections=sections,
     )

@@ -7,13 +7,15 @@ from typing import Any
 
 from xarray import DataTree
 
+from bnnsample.diagnostics.convergence import Convergence, convergence
+from bnnsample.diagnostics.findings import Verdict
 from bnnsample.diagnostics.function_space import (
     Distance,
     disagreement,
     distance_to_nngp,
     has_limit,
 )
-from bnnsample.diagnostics.verdict import Diagnosis, diagnose
+from bnnsample.diagnostics.verdict import diagnose
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class Summary:
     width: int
     target: str
     sampler: str
-    diagnosis: Diagnosis
+    verdict: Verdict
+    convergence: dict[str, Convergence]
     distance: Distance | None
     disagreement: float | None
     acceptance: float
@@ -44,9 +47,9 @@ class Summary:
             "width": self.width,
             "target": self.target,
             "sampler": self.sampler,
-            "converged": self.diagnosis.ok,
+            "converged": self.verdict.ok,
         }
-        for quantity, figures in self.diagnosis.convergence.items():
+        for quantity, figures in self.convergence.items():
             row |= {f"{quantity}_{name}": value for name, value in vars(figures).items()}
         if self.distance is not None:
             row |= {
@@ -73,7 +76,8 @@ def summarise(run: DataTree, *, width: int, reference: DataTree | None = None) -
         width=width,
         target=run.attrs["target"],
         sampler=run.attrs["sampler"],
-        diagnosis=diagnose(run),
+        verdict=diagnose(run),
+        convergence=convergence(run),
         distance=distance_to_nngp(run) if has_limit(run) else None,
         disagreement=None if reference is None else disagreement(run, reference),
         acceptance=float(stats["acceptance_rate"].mean()),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from bnnsample.reports.page import Table
 from bnnsample.reports.summary import Summary
 
 
@@ -21,14 +22,14 @@ class Column:
 
 def _rate(quantity: str, rate: str) -> Callable[[Summary], str]:
     def cell(summary: Summary) -> str:
-        figures = summary.diagnosis.convergence.get(quantity)
+        figures = summary.convergence.get(quantity)
         return "-" if figures is None else f"{getattr(figures, rate):.3g}"
 
     return cell
 
 
 def _rhat(summary: Summary) -> str:
-    figures = summary.diagnosis.convergence.get("predictions")
+    figures = summary.convergence.get("predictions")
     return "-" if figures is None else f"{figures.rhat_max:.3f}"
 
 
@@ -70,3 +71,16 @@ COLUMNS = (
 def cells(summary: Summary) -> list[str]:
     """One row of the table."""
     return [column.cell(summary) for column in COLUMNS]
+
+
+def table_of(summaries: Sequence[Summary]) -> Table:
+    """The table for a page, with what its columns mean."""
+    meanings = "; ".join(f"{column.heading}: {column.meaning}" for column in COLUMNS)
+    return Table(
+        columns=tuple(column.heading for column in COLUMNS),
+        rows=tuple(tuple(cells(summary)) for summary in summaries),
+        caption=f"{meanings}. ESS is the effective sample size (bulk) of all chains together, by "
+        "ArviZ.",
+        text_columns=(1,),
+        grouped=True,
+    )

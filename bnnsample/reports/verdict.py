@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from bnnsample.diagnostics.function_space import Distance
-from bnnsample.diagnostics.verdict import ESS_PER_CHAIN, NEARLY, RHAT_THRESHOLD
+from bnnsample.diagnostics.verdict import ESS_PER_CHAIN, NEARLY, RHAT
 from bnnsample.reports.summary import Summary
 
 WEAK_RHAT = 1.1
@@ -40,7 +40,7 @@ def _convergence(summaries: Sequence[Summary]) -> list[Statement]:
         if not judged:
             continue
         passed = [_passed(s, "predictions") for s in judged]
-        nearly = all(s.diagnosis.convergence["predictions"].rhat_max < NEARLY for s in judged)
+        nearly = all(s.convergence["predictions"].rhat_max < NEARLY for s in judged)
         hidden = [_grade(s, "hidden") for s in judged if _has(s, "hidden")]
         statements.append(
             Statement(
@@ -48,7 +48,7 @@ def _convergence(summaries: Sequence[Summary]) -> list[Statement]:
                 True if all(passed) else None if nearly else False,
                 f"Predictions {_join([_grade(s, 'predictions') for s in judged])}. "
                 f"{f'Hidden weights {_join(hidden)}. ' if hidden else ''}"
-                f"Yes asks for an R-hat of {RHAT_THRESHOLD:g} and {ESS_PER_CHAIN} effective draws "
+                f"Yes asks for an R-hat of {RHAT:g} and {ESS_PER_CHAIN} effective draws "
                 f"a chain for every component, nearly for an R-hat below {NEARLY:g}.",
             )
         )
@@ -56,7 +56,7 @@ def _convergence(summaries: Sequence[Summary]) -> list[Statement]:
 
 
 def _grade(summary: Summary, quantity: str) -> str:
-    figures = summary.diagnosis.convergence[quantity]
+    figures = summary.convergence[quantity]
     nearly = "nearly" if figures.rhat_max < NEARLY else "no"
     grade = "yes" if _passed(summary, quantity) else nearly
     smallest = min(figures.ess_bulk_min, figures.ess_tail_min)
@@ -73,8 +73,8 @@ def _speed(summaries: Sequence[Summary]) -> list[Statement]:
         standard = _find(summaries, width, "standard")
         if not (marginal and standard and _has(marginal, "predictions")):
             continue
-        fast = marginal.diagnosis.convergence["predictions"]
-        slow = standard.diagnosis.convergence["predictions"]
+        fast = marginal.convergence["predictions"]
+        slow = standard.convergence["predictions"]
         ratio = fast.ess_per_gradient / slow.ess_per_gradient
         per_second = fast.ess_per_second / slow.ess_per_second
         parts.append(f"{ratio:.3g} ({per_second:.3g}) at width {width}")
@@ -102,9 +102,7 @@ def _agreement(summaries: Sequence[Summary]) -> list[Statement]:
         scores = {s.width: s.disagreement for s in group if s.disagreement is not None}
         if scores:
             agree = all(score < LARGEST_AGREEING_Z for score in scores.values())
-            settled = all(
-                s.diagnosis.convergence["predictions"].rhat_max < WEAK_RHAT for s in group
-            )
+            settled = all(s.convergence["predictions"].rhat_max < WEAK_RHAT for s in group)
             listed = _join([f"{score:.2f} at width {width}" for width, score in scores.items()])
             caveat = (
                 "" if settled else " These chains mixed too badly for this to say much either way."
@@ -126,7 +124,7 @@ def _limit(summaries: Sequence[Summary]) -> list[Statement]:
         return []
     target = "marginal" if "marginal" in groups else next(iter(groups))
     measured = [(s.width, s.distance) for s in groups[target] if s.distance is not None]
-    worst = max(s.diagnosis.convergence["predictions"].rhat_max for s in groups[target])
+    worst = max(s.convergence["predictions"].rhat_max for s in groups[target])
     path = _join([_interval(width, distance) for width, distance in measured])
     falls = _falls([distance for _, distance in measured]) if worst < WEAK_RHAT else None
     trend = {
@@ -177,12 +175,12 @@ def _find(summaries: Sequence[Summary], width: int, target: str) -> Summary | No
 
 
 def _has(summary: Summary, quantity: str) -> bool:
-    return quantity in summary.diagnosis.convergence
+    return quantity in summary.convergence
 
 
 def _passed(summary: Summary, quantity: str) -> bool:
-    judged = {finding.name: finding.ok for finding in summary.diagnosis.findings}
-    return judged.get(quantity, False) and judged.get("divergences", True)
+    judged = {finding.name: finding.ok for finding in summary.verdict.findings}
+    return bool(judged.get(quantity)) and judged.get("divergences") is not False
 
 
 def _join(parts: Sequence[str]) -> str:

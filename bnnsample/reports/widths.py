@@ -18,10 +18,11 @@ from bnnsample.models.builders import fcn
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior, as_test_inputs
 from bnnsample.reports.folder import check_folder, write_record, write_table
-from bnnsample.reports.page import Picture, render_page
+from bnnsample.reports.page import Code, Facts, Picture, Section, render_page
 from bnnsample.reports.pictures import pictures
 from bnnsample.reports.settings import REFERENCE, SAMPLERS, WidthsSettings, command
 from bnnsample.reports.summary import Summary, summarise
+from bnnsample.reports.table import table_of
 from bnnsample.reports.verdict import Statement, verdict
 from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.repriorisation.targets import TARGETS
@@ -158,24 +159,26 @@ def _page(
     out: Path,
     record: _Record,
 ) -> str:
+    made = {
+        "data": f"{settings.data}, {settings.train} training and {settings.test} test points",
+        "network": f"one hidden layer, {settings.activation}; noise std {settings.noise_std}",
+        "chains": f"{settings.chains}, of at most {settings.warmup} warm-up transitions each",
+        "kept draws of a chain": "; ".join(
+            f"{name}: {settings.draws_of(name)}" for name in settings.targets
+        ),
+        "samplers": "; ".join(f"{name}: {SAMPLERS[name]}" for name in settings.targets),
+        "precision": record.content["dtype"],
+        "seed": settings.seed,
+        "device": record.content["device"],
+        "versions": ", ".join(f"{n} {v}" for n, v in record.content["versions"].items()),
+        "total time": f"{record.content['total_seconds']:.0f} s",
+    }
     return render_page(
         f"Bayesian networks of width {', '.join(map(str, settings.widths))} on {settings.data}",
         statements,
-        summaries,
-        shown,
-        {
-            "data": f"{settings.data}, {settings.train} training and {settings.test} test points",
-            "network": f"one hidden layer, {settings.activation}; noise std {settings.noise_std}",
-            "chains": f"{settings.chains}, of at most {settings.warmup} warm-up transitions each",
-            "kept draws of a chain": "; ".join(
-                f"{name}: {settings.draws_of(name)}" for name in settings.targets
-            ),
-            "samplers": "; ".join(f"{name}: {SAMPLERS[name]}" for name in settings.targets),
-            "precision": record.content["dtype"],
-            "seed": settings.seed,
-            "device": record.content["device"],
-            "versions": ", ".join(f"{n} {v}" for n, v in record.content["versions"].items()),
-            "total time": f"{record.content['total_seconds']:.0f} s",
-        },
-        command(settings, out),
+        [
+            Section("Table", parts=(table_of(summaries),)),
+            *(Section(picture.heading, parts=(picture,)) for picture in shown),
+            Section("How it was made", parts=(Code(command(settings, out)), Facts(made))),
+        ],
     )

@@ -77,8 +77,10 @@ def attributes(settings: Settings, cursor: Cursor) -> dict[str, Any]:
         "sampler_settings": json.dumps(dataclasses.asdict(sampler), default=float),  # pyright: ignore[reportArgumentType]
         "exact": int(sampler.exact),
         "num_parameters": posterior.num_parameters,
+        "num_features": posterior.parameter_shapes.readout.shape[0],
         "dim": settings.target.dim,
         "dtype": str(posterior.x.dtype),
+        "settings": json.dumps(settings.record),
         "chains": settings.chains,
         "draws": settings.draws,
         "seed": settings.seed,

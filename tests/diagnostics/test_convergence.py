@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+import json
+import math
+
 import numpy as np
 import pytest
 from arviz_stats.sampling_diagnostics import ess, mcse, rhat
-from xarray import DataArray
+from xarray import DataArray, DataTree
 
 from bnnsample.diagnostics.convergence import QUANTITIES, convergence
 from bnnsample.diagnostics.vectorised import TAIL_PROBABILITIES
 from bnnsample.diagnostics.verdict import diagnose
-from tests.synthetic import CHAINS, DRAWS, SAMPLING_SECONDS, iid_draws, make_run
+from tests.synthetic import (
+    CHAINS,
+    DRAWS,
+    OUTPUTS,
+    POINTS,
+    SAMPLING_SECONDS,
+    iid_draws,
+    make_run,
+)
 
 VARIABLES = {name: variable for name, (_, variable) in QUANTITIES.items()}
 
-OF_THE_SAMPLER = ("divergences", "stuck chains", "exactness")
+WEIGHTS = ("hidden", "readout")
+OF_THE_RUN = (
+    "log density",
+    "Monte-Carlo error of predictions",
+    "chains in function space",
+    "divergences",
+    "stuck chains",
+    "exactness",
+)
 
 
 def autocorrelated(seed: int, correlation: float = 0.6) -> dict[str, np.ndarray]:
@@ -33,8 +52,12 @@ def components(array: np.ndarray) -> list[DataArray]:
     return [DataArray(flat[:, :, k], dims=("chain", "draw")) for k in range(flat.shape[-1])]
 
 
-def judged(arrays: dict[str, np.ndarray], **settings: int) -> dict[str, bool]:
+def judged(arrays: dict[str, np.ndarray], **settings: int) -> dict[str, bool | None]:
     return {finding.name: finding.ok for finding in diagnose(make_run(arrays, **settings)).findings}
+
+
+def not_passed(arrays: dict[str, np.ndarray]) -> dict[str, bool | None]:
+    return {name: ok for name, ok in judged(arrays).items() if not ok}
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
@@ -80,17 +103,29 @@ def test_quantities_that_were_not_kept_are_left_out() -> None:
 def test_independent_draws_pass(seed: int) -> None:
     diagnosis = diagnose(make_run(iid_draws(seed)))
     assert diagnosis.ok, str(diagnosis)
-    assert [f.name for f in diagnosis.findings] == [*QUANTITIES, *OF_THE_SAMPLER]
-    assert str(diagnosis).startswith("converged\n")
+    assert [f.name for f in diagnosis.findings] == [*QUANTITIES, *OF_THE_RUN]
+    assert str(diagnosis).startswith("passed all 9 checks\n")
     # 1600 independent draws: their ESS is near their number
-    assert diagnosis.convergence["hidden"].ess_per_draw == pytest.approx(1, abs=0.25)
+    figures = convergence(make_run(iid_draws(seed)))["hidden"]
+    assert figures.ess_per_draw == pytest.approx(1, abs=0.25)
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
-def test_one_component_with_a_shifted_chain_fails_its_quantity_alone(quantity: str) -> None:
+def test_one_component_with_a_shifted_chain_is_found_and_weights_are_not_judged(
+    quantity: str,
+) -> None:
     arrays = iid_draws(5)
     arrays[VARIABLES[quantity]][1, ..., 1] += 3.0
-    assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, *OF_THE_SAMPLER]}
+    found = not_passed(arrays)
+    if quantity in WEIGHTS:
+        assert found == {quantity: None}
+        assert diagnose(make_run(arrays)).ok
+    else:
+        assert found == {
+            "predictions": False,
+            "Monte-Carlo error of predictions": False,
+            "chains in function space": False,
+        }
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
@@ -109,12 +144,19 @@ def test_chains_of_different_scale_fail_although_their_means_agree(quantity: str
     assert not judged(arrays)[quantity]
 
 
+def found_alone(quantity: str, arrays: dict[str, np.ndarray]) -> bool:
+    """Whether nothing but this quantity, and what is made of it, does not pass."""
+    found = not_passed(arrays)
+    alone = {quantity, *(OF_THE_RUN[1:3] if quantity == "predictions" else ())}
+    return quantity in found and set(found) <= alone
+
+
 @pytest.mark.parametrize("quantity", QUANTITIES)
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_one_value_that_is_not_finite_fails(quantity: str, value: float) -> None:
     arrays = iid_draws(8)
     arrays[VARIABLES[quantity]][3, 17, ..., 0] = value
-    assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, *OF_THE_SAMPLER]}
+    assert found_alone(quantity, arrays)
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES)
@@ -123,7 +165,7 @@ def test_one_component_that_never_moves_fails(quantity: str, value: float) -> No
     # 0.1 has no exact binary form: a mean that rounds must not count as movement
     arrays = iid_draws(9)
     arrays[VARIABLES[quantity]][..., 1] = value
-    assert judged(arrays) == {q: q != quantity for q in [*QUANTITIES, *OF_THE_SAMPLER]}
+    assert found_alone(quantity, arrays)
 
 
 def test_a_component_that_never_moves_has_no_effective_draws() -> None:
@@ -144,12 +186,13 @@ def test_too_few_effective_draws_fail_and_the_advice_says_how_many_more() -> Non
     assert diagnose(run).ok
     strict = diagnose(run, ess_per_chain=4.0 * DRAWS)
     assert not strict.ok
-    hidden = strict.findings[0]
+    found = {finding.name: finding for finding in strict.findings}["predictions"]
     needed = 4 * DRAWS * CHAINS
-    figures = strict.convergence["hidden"]
+    figures = convergence(run)["predictions"]
     smallest = min(figures.ess_bulk_min, figures.ess_tail_min)
-    assert hidden.advice == f"Draw about {int(np.ceil(needed / smallest))} times as many"
-    assert str(strict).startswith("not converged\nFAIL hidden: R-hat")
+    assert found.advice == f"Draw about {int(np.ceil(needed / smallest))} times as many"
+    assert "FAIL predictions: R-hat" in str(strict)
+    assert str(strict).startswith("failed 2 of 7 checks: predictions, log density\n")
 
 
 def remote(chains: int, draws: int = DRAWS, **made_with: str) -> str:
@@ -175,11 +218,92 @@ def test_a_stricter_rhat_threshold_is_used() -> None:
     assert not diagnose(run, rhat=0.9).ok
 
 
+def with_settings(**changes: object) -> DataTree:
+    run = make_run(
+        iid_draws(14),
+        nngp_mean=np.full((POINTS, OUTPUTS), 0.1),
+        nngp_std=np.ones((POINTS, OUTPUTS)),
+    )
+    run.attrs |= {"sampler_settings": '{"target_acceptance": 0.8}', "num_features": 12, **changes}
+    stats = run["sample_stats"].dataset
+    energy = np.random.default_rng(1).standard_normal((CHAINS, DRAWS))
+    run["sample_stats"] = DataTree(stats.assign(energy=(("chain", "draw"), energy)))
+    return run
+
+
+def test_all_checks_are_made_where_a_run_has_what_they_need() -> None:
+    verdict = diagnose(with_settings())
+    assert verdict.ok, str(verdict)
+    found = {finding.name: finding for finding in verdict.findings}
+    assert found["acceptance"].value == pytest.approx(0.75)
+    assert found["energy (BFMI)"].value == pytest.approx(2, abs=0.3)
+    assert found["distance to the NNGP"].ok is None
+    assert found["distance to the NNGP"].value == pytest.approx(0.1, abs=0.05)
+    assert found["regime of the map"].value == pytest.approx(3 / 12)
+    assert found["regime of the map"].ok
+
+
+@pytest.mark.parametrize(
+    ("threshold", "name"),
+    [
+        ({"rhat": 0.9}, "predictions"),
+        ({"ess_per_chain": 2 * DRAWS}, "predictions"),
+        ({"mcse": 0.01}, "Monte-Carlo error of predictions"),
+        ({"chains_apart": 0.01}, "chains in function space"),
+        ({"divergences": -0.1}, "divergences"),
+        ({"acceptance": 0.01}, "acceptance"),
+        ({"bfmi": 3.0}, "energy (BFMI)"),
+        ({"distance": 0.05}, "distance to the NNGP"),
+    ],
+)
+def test_every_threshold_is_an_argument_and_is_told(threshold: dict, name: str) -> None:
+    verdict = diagnose(with_settings(), **threshold)
+    assert not verdict.ok
+    (finding,) = (f for f in verdict.failed if f.name == name)
+    assert finding.advice
+    assert math.isfinite(finding.value)
+    assert math.isfinite(finding.threshold)
+
+
+def test_slow_energies_and_a_step_size_from_elsewhere_are_found() -> None:
+    run = with_settings()
+    stats = run["sample_stats"].dataset
+    slow = np.cumsum(np.random.default_rng(2).standard_normal((CHAINS, DRAWS)), axis=1)
+    stats = stats.assign(energy=(("chain", "draw"), slow))
+    stats["acceptance_rate"][2] = 0.4
+    run["sample_stats"] = DataTree(stats)
+    assert {"acceptance", "energy (BFMI)"} <= {finding.name for finding in diagnose(run).failed}
+
+
+@pytest.mark.parametrize(
+    ("changes", "ok", "words"),
+    [
+        ({"num_features": 4}, None, "wider network"),
+        ({"target": "standard"}, None, "marginal target"),
+    ],
+)
+def test_a_run_outside_the_regime_of_the_map_is_told_so(changes, ok, words) -> None:
+    verdict = diagnose(with_settings(**changes))
+    assert verdict.ok
+    (finding,) = (f for f in verdict.findings if f.name == "regime of the map")
+    assert finding.ok is ok
+    assert words in finding.advice
+
+
+def test_a_verdict_is_a_pair_and_json() -> None:
+    ok, findings = diagnose(make_run(iid_draws(1)))
+    assert ok
+    assert len(findings) == 9
+    text = json.dumps(diagnose(make_run(iid_draws(1))).as_dict(), allow_nan=False)
+    assert json.loads(text)["findings"][0]["name"] == "hidden"
+
+
 def test_a_stuck_chain_is_found() -> None:
     lp = np.random.default_rng(3).standard_normal((CHAINS, DRAWS))
     lp[2, DRAWS // 3 :] = lp[2, DRAWS // 3]
-    (finding,) = (f for f in diagnose(make_run(iid_draws(1), lp=lp)).findings if not f.ok)
-    assert (finding.name, finding.figure) == ("stuck chains", "chain 2")
+    found = {f.name: f.figure for f in diagnose(make_run(iid_draws(1), lp=lp)).failed}
+    assert found["stuck chains"] == "chain 2"
+    assert set(found) == {"stuck chains", "log density"}
 
 
 def test_a_biased_sampler_does_not_pass() -> None:

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from xarray import DataTree
 
 from bnnsample.reports import figures
-from bnnsample.reports.page import Picture, render_page
+from bnnsample.reports.page import Code, Facts, Picture, Section, render_page
 from bnnsample.reports.summary import Summary
-from bnnsample.reports.table import COLUMNS, cells
+from bnnsample.reports.table import COLUMNS, cells, table_of
 from bnnsample.reports.verdict import Statement, verdict
 from tests.synthetic import OUTPUTS, POINTS, iid_draws, make_run, make_summary
 
@@ -91,7 +91,13 @@ def html(text: str = "plain") -> str:
         Statement(f"Question {text}", None, f"Statement {text}"),
         Statement("Was it bad?", False, "It was."),
     ]
-    return render_page(f"Title {text}", statements, runs, pictures, provenance, f"command {text}")
+    sections = [
+        Section("Table", f"Paragraph {text}", (table_of(runs), Code(f"code {text}"))),
+        *(Section(picture.heading, parts=(picture,)) for picture in pictures),
+        Section("How it was made", parts=(Code(f"command {text}"), Facts(provenance))),
+    ]
+    headline = Statement("Believe it", True, f"Headline {text}")
+    return render_page(f"Title {text}", statements, sections, headline=headline)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +184,7 @@ def test_the_cells_are_the_summaries_figures() -> None:
 
 
 def test_how_it_was_made_is_told(page: Page) -> None:
-    assert page.texts["code"] == ["command plain"]
+    assert page.texts["code"] == ["code plain", "command plain"]
     assert page.texts["dt"] == ["data", "seed"]
     assert page.texts["dd"] == ["data plain", "20"]
     assert page.texts["title"] == page.texts["h1"] == ["Title plain"]
@@ -190,7 +196,18 @@ def test_text_is_escaped_wherever_it_appears() -> None:
     assert "<script" not in text
     parsed = Page(text)
     assert parsed.attributes("img")[0]["alt"] == f"Heading {NASTY}. Caption {NASTY}"
-    for word in ("Title", "Heading", "Caption", "Question", "Statement", "command", "data"):
+    for word in (
+        "Title",
+        "Headline",
+        "Paragraph",
+        "Heading",
+        "Caption",
+        "Question",
+        "Statement",
+        "code",
+        "command",
+        "data",
+    ):
         assert f"{word} {NASTY}" in parsed.words
 
 

@@ -39,6 +39,11 @@ class AbstractLikelihood(ABC):
         with promoting_as_numpyro():
             return jnp.sum(self.distribution(f).log_prob(y))
 
+    def point_log_densities(self, f: Float[Array, "n o"], y: Array) -> Float[Array, " n"]:
+        """Normalised log density of each point's targets, summed over their columns."""
+        with promoting_as_numpyro():
+            return jnp.sum(self.distribution(f).log_prob(y), axis=1)
+
     def draw(self, key: Key[Array, ""], f: Float[Array, "n o"]) -> Array:
         """Targets (n, columns) drawn given the outputs at their points."""
         with promoting_as_numpyro():

@@ -1,0 +1,51 @@
+"""Effective draws of several runs, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from bnnsample.diagnostics.convergence import Convergence
+from bnnsample.diagnostics.verdict import RHAT
+from bnnsample.reports.figures import RC
+
+LOOKS = {
+    "predictions": ("#000000", "o"),
+    "hidden": ("#0072B2", "^"),
+    "readout": ("#D55E00", "s"),
+    "hyperparameters": ("#009E73", "D"),
+}
+SHORT_NAME = 28
+
+
+def rates_figure(found: Mapping[str, dict[str, Convergence]]) -> Figure:
+    """Effective draws by gradient and by second, a line of the figure for each run."""
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(9, 1.3 + 0.45 * len(found)), layout="constrained")
+        axes = figure.subplots(1, 2, sharey=True)
+        places = np.arange(len(found))[::-1]
+        for axis, rate in zip(axes, ("ess_per_gradient", "ess_per_second"), strict=True):
+            for quantity, (color, marker) in LOOKS.items():
+                for place, figures in zip(places, found.values(), strict=True):
+                    if quantity in figures:
+                        settled = figures[quantity].rhat_max <= RHAT
+                        axis.plot(
+                            getattr(figures[quantity], rate), place, marker, color=color,
+                            markersize=8, fillstyle="full" if settled else "none",
+                            label=quantity,
+                        )  # fmt: skip
+            axis.set_xscale("log")
+            axis.set_xlabel(f"effective draws per {rate.removeprefix('ess_per_')}")
+        axes[0].set_yticks(places, [_short(name) for name in found])
+        axes[0].set_ylim(-0.6, len(found) - 0.4)
+        handles, labels = axes[0].get_legend_handles_labels()
+        unique = dict(zip(labels, handles, strict=True))
+        figure.legend(unique.values(), unique.keys(), loc="outside right upper", frameon=False)
+        return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= SHORT_NAME else f"…{name[1 - SHORT_NAME :]}"
