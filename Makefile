@@ -14,7 +14,7 @@ FORMULAS := tests/limits tests/repriorisation tests/models tests/test_randomness
 	tests/sampling/test_integrators.py tests/sampling/test_store.py tests/diagnostics/test_vectorised.py
 LONG := conditioned devices dynamics empirical gaussian_process hyperparameters laplace monte_carlo nngp oracles plan stored
 
-.PHONY: help quickstart cifar10-nngp uci classes samplers test test-slow check format bench clean
+.PHONY: help quickstart cifar10-nngp uci classes samplers validate power test test-slow check format bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the commands
@@ -54,6 +54,12 @@ uci: .venv/installed  ## Predict five UCI tables beside MC dropout; BNNSAMPLE_DA
 
 samplers: .venv/installed  ## Compare every sampler on every target, per gradient and per second
 	$(BIN)/python experiments/samplers.py
+
+validate: .venv/installed  ## Hold the default target and sampler against exact posteriors
+	$(BIN)/bnnsample validate
+
+power: .venv/installed  ## Measure which check catches which fault, and how often
+	$(BIN)/python experiments/power.py
 
 bench: .venv/installed  ## Measure what gradients, sampling, diagnostics and kernels cost
 	$(BIN)/python experiments/benchmarks/gradient_cost.py

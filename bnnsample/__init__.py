@@ -107,5 +107,28 @@ from bnnsample.diagnostics.vectorised import nested_rhat as nested_rhat
 from bnnsample.diagnostics.layers import per_layer as per_layer
 from bnnsample.diagnostics.layers import LayerSummary as LayerSummary
 
+from bnnsample.diagnostics.quality.predictive import Predictive as Predictive
+from bnnsample.diagnostics.quality.predictive import predictive_of as predictive_of
+from bnnsample.diagnostics.quality.quality import Quality as Quality
+from bnnsample.diagnostics.quality.quality import quality as quality
+from bnnsample.diagnostics.quality.predictive_checks import (
+    posterior_predictive_check as posterior_predictive_check,
+)
+from bnnsample.diagnostics.quality.loo import loo as loo
+from bnnsample.diagnostics.validation.preflight import preflight as preflight
+from bnnsample.diagnostics.validation.calibration import (
+    simulation_based_calibration as simulation_based_calibration,
+)
+from bnnsample.diagnostics.validation.geweke import (
+    joint_distribution_test as joint_distribution_test,
+)
+from bnnsample.diagnostics.validation.rejection import rejection_test as rejection_test
+from bnnsample.diagnostics.validation.conjugate import conjugate_test as conjugate_test
+from bnnsample.diagnostics.validation.student_t import student_t_test as student_t_test
+from bnnsample.diagnostics.validation.limit import limit_rate as limit_rate
+from bnnsample.diagnostics.validation.suite import validate as validate
+from bnnsample.diagnostics.baselines.baselines import Baselines as Baselines
+from bnnsample.diagnostics.baselines.baselines import baselines as baselines
+
 from bnnsample.reports.report import report as report
 from bnnsample.reports.report import compare as compare

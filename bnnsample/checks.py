@@ -83,6 +83,8 @@ def check_scale(name: str, value: Any, *, zero_allowed: bool = False) -> None:
             expected=f"a finite number {'of at least 0' if zero_allowed else 'above 0'}",
             probably="a prior, which belongs in the layers and the likelihood of a Posterior"
             if hasattr(value, "log_prob")
+            else "several scales, where there is one number for all outputs"
+            if number is None and isinstance(value, np.ndarray | jax.Array | list | tuple)
             else "a missing value, a logarithm or a typing error",
         )
 
@@ -111,20 +113,39 @@ def _as_number(value: Any) -> float | None:
 def as_finite_array(name: str, value: Any, *, min_ndim: int = 2) -> jax.Array:
     """``value`` as a floating-point JAX array with at least one entry and no NaN or infinity.
 
-    Integers and booleans become the default floating type; floating types are kept.
+    float32 and float64 are kept; other floating types, integers and booleans become the default
+    floating type. The squares of all entries must have a finite sum in that type.
     """
     if isinstance(value, Tracer):
         _check_ndim(name, value.shape, min_ndim)
         return value if jnp.issubdtype(value.dtype, jnp.floating) else value.astype(float)
+    array = _as_numbers(name, value)
+    _check_ndim(name, array.shape, min_ndim)
+    _check_finite(name, array)
+    _check_magnitude(name, array)
+    return jnp.asarray(array)
+
+
+def _as_numbers(name: str, value: Any) -> np.ndarray:
+    """``value`` in a type that matrices are factorised in."""
+    if np.ma.is_masked(value):
+        raise bad_input(
+            name,
+            got=f"an array with {np.ma.count_masked(value)} masked values",
+            expected="finite numbers",
+            probably="missing values: fill them, or leave their rows out",
+        )
     try:
         array = np.asarray(value)
+        if array.dtype.kind in "mM":
+            raise TypeError("dates and durations have no unit that could be guessed")
         numeric = array if np.issubdtype(array.dtype, np.number) else array.astype(float)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise bad_input(
             name,
             got=f"{type(value).__name__} that is not an array of numbers",
             expected="an array of numbers",
-            probably="a text column, a ragged list or a missing value",
+            probably="a text or date column, a ragged list or a missing value",
         ) from error
     if np.iscomplexobj(numeric):
         raise bad_input(
@@ -133,10 +154,7 @@ def as_finite_array(name: str, value: Any, *, min_ndim: int = 2) -> jax.Array:
             expected="real numbers",
             probably="the output of a Fourier transform; take its real part or modulus",
         )
-    _check_ndim(name, numeric.shape, min_ndim)
-    _check_finite(name, numeric)
-    floating = np.issubdtype(numeric.dtype, np.floating)
-    return jnp.asarray(numeric if floating else numeric.astype(float))
+    return numeric if numeric.dtype in (np.float32, np.float64) else numeric.astype(float)
 
 
 def _check_ndim(name: str, shape: tuple[int, ...], min_ndim: int) -> None:
@@ -145,7 +163,9 @@ def _check_ndim(name: str, shape: tuple[int, ...], min_ndim: int) -> None:
             name,
             got=f"shape {shape}",
             expected=f"at least {min_ndim} axes, none of them empty, points first",
-            probably="a single column: reshape it with x[:, None]",
+            probably="a single column: reshape it with x[:, None]"
+            if shape and 0 not in shape
+            else "None, a number, or a selection that nothing is in",
         )
 
 
@@ -161,4 +181,16 @@ def _check_finite(name: str, array: np.ndarray) -> None:
             got=f"{int((~finite).sum())} values that are NaN or infinite, first at index {first}",
             expected="finite numbers",
             probably="missing values, or a constant column divided by its standard deviation",
+        )
+
+
+def _check_magnitude(name: str, array: np.ndarray) -> None:
+    dtype = jax.dtypes.canonicalize_dtype(array.dtype)
+    largest = max(-float(array.min()), float(array.max()))
+    if largest > math.sqrt(float(jnp.finfo(dtype).max) / array.size):
+        raise bad_input(
+            name,
+            got=f"values as large as {largest:.3g}",
+            expected=f"numbers whose squares can be added up in {dtype}",
+            probably="data that are not standardised, or a number that stands for a missing one",
         )

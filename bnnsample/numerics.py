@@ -170,10 +170,20 @@ def absolute(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     return (vectors * jnp.abs(values)[None, :]) @ vectors.T
 
 
+@jax.custom_jvp
 def positive_part(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
     """A symmetric ``matrix`` with 0 in place of its negative eigenvalues."""
     values, vectors = eigh(matrix)
     return (vectors * jnp.maximum(values, 0)[None, :]) @ vectors.T
+
+
+@positive_part.defjvp
+def _positive_part_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    values, vectors = eigh(primals[0])
+    parts, sizes = jnp.maximum(values, 0), jnp.abs(values)
+    # (a+ - b+) / (a - b) = (a+ + b+) / (|a| + |b|), of either sign
+    slopes = (parts[:, None] + parts[None, :]) * safe_reciprocal(sizes[:, None] + sizes[None, :])
+    return positive_part(primals[0]), in_eigenbasis(vectors, slopes, tangents[0])
 
 
 def conjugate_gradients(product: Callable[[Array], Array], rhs: Array) -> Array:

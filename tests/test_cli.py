@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +282,70 @@ def test_what_stops_a_resumed_run_is_one_line(
     assert main(["resume", str(stopped)]) == status
     captured = capsys.readouterr()
     assert printed in (captured.out + captured.err).splitlines()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(2)
+    x, x_test = rng.standard_normal((12, 2)), rng.standard_normal((6, 2))
+    posterior = bnn.Posterior(bnn.fcn(1, 4, 1), x, x[:, :1], bnn.Gaussian(0.4))
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    bnn.sample(posterior, bnn.HMC(2), chains=2, warmup=20, draws=50, x_test=x_test, out=folder)
+    np.save(folder.parent / "y.npy", x_test[:, :1])
+    np.savetxt(folder.parent / "y.csv", x_test[:, :1])
+    return folder
+
+
+LENIENT = shlex.split("--rhat 9 --ess-per-chain 1 --mcse 9 --chains-apart 9 --bfmi 0")
+
+
+def test_diagnose_is_0_where_all_passed_and_1_otherwise(finished, capsys) -> None:
+    assert main(["diagnose", str(finished)]) == 1
+    assert capsys.readouterr().out.startswith("failed ")
+    assert main(["diagnose", str(finished), *LENIENT]) == 0
+    assert capsys.readouterr().out.startswith("passed all ")
+    assert main(["diagnose", str(finished), "--distance", "1e-9", *LENIENT]) == 1
+    capsys.readouterr()
+    assert main(["diagnose", str(finished), "--json"]) == 1
+    verdict = json.loads(capsys.readouterr().out)
+    assert verdict["ok"] is False
+    assert {"name", "ok", "value", "threshold", "figure", "advice"} == set(verdict["findings"][0])
+
+
+def test_the_package_is_a_command_too(finished) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bnnsample", "diagnose", finished],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize("targets", ["y.npy", "y.csv"])
+def test_report_writes_the_page_into_the_folder(finished, targets, capsys) -> None:
+    assert main(["report", str(finished), "--y-test", str(finished.parent / targets)]) == 0
+    page = finished / "report.html"
+    assert capsys.readouterr().out == f"page: {page}\n"
+    assert "Scores at the test inputs" in page.read_text()
+
+
+def test_compare_writes_where_it_is_told(finished, tmp_path, capsys) -> None:
+    copy = shutil.copytree(finished, tmp_path / "copy")
+    out = tmp_path / "both.html"
+    assert main(["compare", str(finished), str(copy), "--out", str(out)]) == 0
+    assert "Comparison of 2 runs" in out.read_text()
+
+
+@pytest.mark.parametrize("words", ["diagnose {}", "report {}", "compare {} {} --out page.html"])
+def test_where_there_is_no_run_the_status_is_2_in_one_line(words, tmp_path, capsys) -> None:
+    missing = tmp_path / "none"
+    assert main(shlex.split(words.format(missing, missing))) == 2
+    assert capsys.readouterr().err == f"error: no run at {missing}\n"
+
+
+def test_targets_that_are_no_numbers_are_refused(finished, tmp_path, capsys) -> None:
+    table = tmp_path / "y.csv"
+    table.write_text("price\n1\n2\n")
+    assert main(["report", str(finished), "--y-test", str(table)]) == 2
+    assert capsys.readouterr().err.startswith(f"error: --y-test: got {table}, which cannot be read")

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from bnnsample.numerics import angle, horner, safe_reciprocal, safe_sqrt, symmetric_root
+from bnnsample.numerics import (
+    angle,
+    horner,
+    positive_part,
+    safe_reciprocal,
+    safe_sqrt,
+    symmetric_root,
+)
 from tests.conftest import X64
 
 EPSILON = float(np.finfo(np.float64 if X64 else np.float32).eps)
@@ -76,3 +83,39 @@ def test_the_symmetric_root_has_the_derivative_of_a_matrix_function(rng):
         np.testing.assert_allclose(smallest, values[0], **tolerance)
     singular = jnp.diag(jnp.array([0.0, 1.0, 4.0]))
     assert np.isfinite(jax.grad(lambda c: jnp.sum(symmetric_root(c)[0]))(singular)).all()
+
+
+SPECTRA = {
+    "of both signs": [-1.7, -0.4, 0.6, 2.3],
+    "coinciding": [-0.8, -0.8, 1.3, 1.3],
+    "positive": [0.3, 0.3, 0.3, 1.1],
+    "negative": [-2.0, -2.0, -2.0, -0.7],
+}
+
+
+@pytest.mark.parametrize("values", SPECTRA.values(), ids=SPECTRA)
+def test_the_positive_part_has_the_derivative_of_a_matrix_function(values, rng):
+    """Against central differences of NumPy's own, also where eigenvalues coincide."""
+
+    def part(matrix):
+        own, vectors = np.linalg.eigh(matrix)
+        return (vectors * np.maximum(own, 0)) @ vectors.T
+
+    basis, _ = np.linalg.qr(rng.standard_normal((4, 4)))
+    matrix, change = basis * np.array(values) @ basis.T, rng.standard_normal((4, 4))
+    matrix, change = (matrix + matrix.T) / 2, change + change.T
+    primal, tangent = jax.jvp(positive_part, (jnp.asarray(matrix),), (jnp.asarray(change),))
+    np.testing.assert_allclose(primal, part(matrix), rtol=0, atol=100 * EPSILON)
+    expected = (part(matrix + 1e-5 * change) - part(matrix - 1e-5 * change)) / 2e-5
+    np.testing.assert_allclose(tangent, expected, rtol=0, atol=1e-8 if X64 else 1e-4)
+
+
+def test_the_positive_part_has_a_finite_derivative_where_an_eigenvalue_is_zero(rng):
+    """As of classes, whose logits have a level in common: it is 0 along what stays 0."""
+    p = jnp.asarray(rng.dirichlet(np.ones(4)))
+    slope = jax.jacfwd(lambda p: positive_part(jnp.diag(p) - p[:, None] * p[None, :]))(p)
+    assert np.isfinite(slope).all()
+    direct = jax.jacfwd(lambda p: jnp.diag(p) - p[:, None] * p[None, :])(p)
+    along = np.array([1.0, -1.0, 0.0, 0.0])  # keeps the sum of p, and so the zero
+    tolerance = 1e-7 if X64 else 1e-3
+    np.testing.assert_allclose(slope @ along, direct @ along, rtol=0, atol=tolerance)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ README = Path(__file__).parents[1] / "README.md"
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    first, sampling, scales, own_model, limits = re.findall(
+    first, sampling, scales, own_model, module, trust, limits = re.findall(
         r"```python\n(.*?)```", README.read_text(), re.DOTALL
     )
     names = {}
@@ -31,6 +32,11 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     with promoting_as_numpyro():
         exec(own_model, names)
     assert names["samples"]["readout"].shape == (20, 64, 1)
+    exec(module, names)
+    assert names["net"].init(jax.random.key(0), (10,)).readout.shape == (65, 1)
+    exec(trust, names)
+    assert names["page"].name == "report.html"
+    assert set(names["scores"]) == set(names["simpler"])
     exec(limits, names)
     assert names["K"].shape == (64, 20)
     assert names["group"]["ntk"].shape == (64, 64)

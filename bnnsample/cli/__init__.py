@@ -10,7 +10,7 @@ from importlib import metadata
 from rich.console import Console
 
 from bnnsample.checks import BadInput
-from bnnsample.cli import runs, widths
+from bnnsample.cli import runs, validation, widths
 from bnnsample.sampling.steadiness import NoUsableStepSize
 
 
@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=metadata.version("bnnsample"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (widths, runs):
+    for group in (widths, runs, validation):
         group.add_to(commands)
     return parser
 

@@ -63,6 +63,11 @@ def add_to(commands: Any) -> None:
     page.add_argument("path", type=Path, metavar="RUN", help=a_run)
     targets = "targets at the test inputs, .npy or .csv, by which predictions are judged"
     page.add_argument("--y-test", type=Path, metavar="FILE", help=targets)
+    page.add_argument(
+        "--baselines",
+        action="store_true",
+        help="score simpler methods too: NNGP, ensembles, MAP, Laplace",
+    )
     default = "the page; by default report.html in the run's folder"
     page.add_argument("--out", type=Path, metavar="FILE", help=default)
     page.set_defaults(run=_report, left="no page was written")
@@ -89,7 +94,8 @@ def _report(options: argparse.Namespace, console: Console) -> int:
     _as_it_was_made(options.path)
     y_test = None if options.y_test is None else _numbers(options.y_test)
     with warnings_in_one_line():
-        page = bnn.report(options.path, options.out, y_test=y_test)
+        baselines = _baselines(options.path) if options.baselines else None
+        page = bnn.report(options.path, options.out, y_test=y_test, baselines=baselines)
     console.print(f"page: {page}", markup=False)
     return 0
 
@@ -99,6 +105,18 @@ def _compare(options: argparse.Namespace, console: Console) -> int:
         page = bnn.compare({str(path): bnn.load_run(path) for path in options.paths}, options.out)
     console.print(f"page: {page}", markup=False)
     return 0
+
+
+def _baselines(path: Path) -> bnn.Baselines:
+    run = bnn.load_run(path)
+    if "x_test" not in run["constant_data"]:
+        raise bad_input(
+            "--baselines",
+            got="a run without test inputs",
+            expected="one that predicts: sample(..., x_test=...)",
+            probably="another run",
+        )
+    return bnn.baselines(bnn.posterior_of(run), run["constant_data"]["x_test"].values)
 
 
 def _as_it_was_made(path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from bnnsample.checks import bad_input
@@ -36,10 +37,11 @@ def from_equinox(
     Its parameters become N(0, 1) times a scale: ``w_std / sqrt(fan_in)`` for arrays of two axes and
     more, all but the first summed over, ``b_std`` for those called ``bias``. ``stds`` of a
     parameter's path and shape says otherwise, and must for all others; None leaves it to these
-    rules. The values that the module has are not used. A readout of ``out`` outputs follows.
+    rules. The values that parameters have are not used. JAX arrays are parameters, NumPy arrays
+    constants. A readout of ``out`` outputs follows.
 
-    Raises ``ValueError`` for what is not a function of parameters and inputs: dropout, batch
-    normalisation, other state, and arrays that are not of floating-point numbers.
+    Raises ``ValueError`` for what is not a function of parameters and inputs: dropout that is
+    active, batch normalisation, other state, and JAX arrays that are not of floating-point numbers.
     """
     eqx = installed("equinox", "equinox")
     if not callable(module) or not isinstance(module, eqx.Module):
@@ -52,10 +54,10 @@ def from_equinox(
         )
     stateful = (eqx.nn.Dropout, eqx.nn.StateIndex)
     for part in jax.tree.leaves(module, is_leaf=lambda node: isinstance(node, stateful)):
-        if isinstance(part, stateful):
-            dropout = isinstance(part, eqx.nn.Dropout)
+        dropout = isinstance(part, eqx.nn.Dropout)
+        if isinstance(part, stateful) and not (dropout and (part.inference or part.p == 0)):
             raise not_a_function(f"a {type(part).__name__} inside", dropout=dropout)
-        if eqx.is_array(part) and not eqx.is_inexact_array(part):
+        if isinstance(part, jax.Array) and not jnp.issubdtype(part.dtype, jnp.floating):
             raise not_floating(f"an array of {part.dtype}")
     normalisations = eqx.nn.LayerNorm, eqx.nn.RMSNorm, eqx.nn.GroupNorm
     gains = {
@@ -65,7 +67,7 @@ def from_equinox(
         )
         if isinstance(part, normalisations)
     }
-    parameters, static = eqx.partition(module, eqx.is_inexact_array)
+    parameters, static = eqx.partition(module, lambda leaf: isinstance(leaf, jax.Array))
     with_paths, structure = jax.tree.flatten_with_path(parameters)
     shapes = {_name(path): leaf.shape for path, leaf in with_paths}
 

@@ -36,7 +36,8 @@ def not_a_function(got: str, *, dropout: bool) -> BadInput:
         expected="parameters and nothing else",
         probably="dropout, whose noise is not part of a posterior"
         if dropout
-        else "batch normalisation, which makes one example's features depend on the others",
+        else "batch normalisation, which makes one example's features depend on the others, or a "
+        "constant array, which must not be stored as state",
     )
 
 
@@ -72,6 +73,13 @@ def feature_network(
             return b_std
         return w_std / fan_in(shape) ** 0.5 if len(shape) >= 2 and path not in gains else None
 
+    if stds is not None and not callable(stds):
+        raise bad_input(
+            "module stds",
+            got=f"a {type(stds).__name__}",
+            expected="a function of a parameter's path and shape",
+            probably="a dictionary: its .get, as in stds=lambda path, shape: own.get(path)",
+        )
     w_std, b_std = as_scale("module w_std", w_std), as_scale("module b_std", b_std)
     scales = {path: _scale(path, shape, rule, stds) for path, shape in shapes.items()}
 
@@ -92,12 +100,15 @@ def feature_network(
                 expected="examples of the shape that it is made for",
                 probably="an input size that is not the number of columns of x",
             ) from error
-        if found.ndim != 2:
+        if not isinstance(found, jax.Array) or found.ndim != 2:
             raise bad_input(
                 "module output",
-                got=f"features of shape {found.shape}",
+                got=f"features of shape {found.shape}"
+                if isinstance(found, jax.Array)
+                else f"a {type(found).__name__}",
                 expected="(n, p): a vector for each of n examples",
-                probably="images or sequences that are to be flattened or pooled first",
+                probably="images or sequences that are to be flattened or pooled first, or no "
+                "array alone is returned",
             )
         return jnp.asarray(found, x.dtype)
 

@@ -15,8 +15,9 @@ from numpyro import handlers
 
 from bnnsample.checks import as_finite_array, bad_input
 
-KEYS = 0, 1
-"""Of the values at which a model is tried."""
+MULTIPLES = 1.0, 10.0, 100.0
+"""Of the standard deviation of the readout's prior, at which the model is tried: a function may be
+linear near the prior's mean and bend where the posterior is."""
 
 
 def gaussian_parameters(site: dict[str, Any]) -> tuple[Array, Array]:
@@ -63,13 +64,20 @@ def check_linear(
 ) -> None:
     """Raise unless the readout enters the model by ``features @ readout`` and nowhere else.
 
-    Targets that are not finite are refused too. The model is run at two readouts, all else alike.
-    Nothing is checked where its arguments are traced.
+    Targets that are not finite are refused too. The model is run at the mean of the readout's prior
+    and at draws from it and from wider ones, all else alike. Nothing is checked where its arguments
+    are traced.
     """
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((args, kwargs))):
         return
     with jax.ensure_compile_time_eval():
-        _check_runs(sites, *(_run(model, sites["readout"], key, args, kwargs) for key in KEYS))
+        first = _run(model, sites["readout"], 0.0, args, kwargs)
+        as_finite_array(
+            f"site {sites['likelihood']}", first[sites["likelihood"]]["value"], min_ndim=1
+        )
+        for multiple in MULTIPLES:
+            second = _run(model, sites["readout"], multiple, args, kwargs)
+            _check_runs(sites, first, second)
 
 
 def _check_runs(sites: dict[str, str], first: Any, second: Any) -> None:
@@ -82,17 +90,17 @@ def _check_runs(sites: dict[str, str], first: Any, second: Any) -> None:
     locs, stds = (
         [np.asarray(gaussian_parameters(site)[part]) for site in likelihoods] for part in (0, 1)
     )
-    likelihood = sites["likelihood"]
-    as_finite_array(f"site {likelihood}", first[likelihood]["value"], min_ndim=1)
     for name, site in first.items():
         if site["type"] == "sample" and name not in sites.values():
             laws = site["fn"], second[name]["fn"]
-            densities = [np.asarray(jnp.sum(law.log_prob(site["value"]))) for law in laws]
-            _require(_close(*densities), name, "the density", sites["readout"])
+            own, other = (np.asarray(jnp.sum(law.log_prob(site["value"]))) for law in laws)
+            _require(_close(own, other, least=1.0), name, "the density", sites["readout"])
     _require(_close(psi, again), sites["features"], "the features", sites["readout"])
-    _require(_close(*stds), sites["likelihood"], "the noise", sites["readout"])
-    expected = locs[0] + (psi @ change).reshape(locs[0].shape)
-    if not _close(locs[1], expected):
+    _require(_close(stds[0], stds[1]), sites["likelihood"], "the noise", sites["readout"])
+    moved = (psi @ change).reshape(locs[0].shape)
+    # an offset may be so large that its rounding shows in the difference
+    offset = 10 * _tolerance(moved) * float(np.max(np.abs(locs[0])))
+    if not _close(locs[1] - locs[0], moved, least=offset):
         raise bad_input(
             f"site {sites['likelihood']}",
             got="a mean that is not features @ readout plus what does not depend on the readout",
@@ -102,23 +110,34 @@ def _check_runs(sites: dict[str, str], first: Any, second: Any) -> None:
 
 
 def _run(
-    model: Callable[..., Any], readout: str, key: int, args: tuple[Any, ...], kwargs: dict[str, Any]
+    model: Callable[..., Any],
+    readout: str,
+    multiple: float,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> Any:
-    """A trace of the model with a readout of its own, and the other sites drawn with one seed."""
+    """A trace of the model at so many standard deviations of its readout, the rest as ever."""
 
     def own_readout(site: dict[str, Any]) -> Array | None:
         if site["name"] != readout:
             return None
-        return jax.random.normal(jax.random.key(key), site["fn"].shape())
+        loc, scale = (part.astype(float) for part in gaussian_parameters(site))
+        standard = jax.random.normal(jax.random.key(0), site["fn"].shape())
+        return loc + multiple * scale * standard
 
     seeded = handlers.seed(handlers.substitute(model, substitute_fn=own_readout), 0)
     with handlers.block():
         return handlers.trace(seeded).get_trace(*args, **kwargs)
 
 
-def _close(a: np.ndarray, b: np.ndarray) -> bool:
-    tolerance = np.finfo(np.result_type(a, np.float32)).eps ** 0.5 * (1 + np.max(np.abs(b)))
-    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= tolerance))
+def _close(a: np.ndarray, b: np.ndarray, least: float = 0.0) -> bool:
+    """Whether they are the same but for rounding, relative to the largest or to ``least``."""
+    largest = max(float(np.max(np.abs(b))), least)
+    return a.shape == b.shape and bool(np.all(np.abs(a - b) <= _tolerance(a) * largest))
+
+
+def _tolerance(a: np.ndarray) -> float:
+    return float(np.finfo(np.result_type(a, np.float32)).eps) ** 0.5
 
 
 def _require(holds: bool, name: str, what: str, readout: str) -> None:

@@ -17,19 +17,15 @@ import numpyro
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Key
 from numpyro import handlers
-from numpyro.primitives import Messenger
 
 from bnnsample.checks import bad_input
+from bnnsample.integrations.intercept import Intercept, check_around
 from bnnsample.integrations.linearity import check_linear, gaussian_parameters, shared_scale
 from bnnsample.repriorisation.bijections import AbstractReadoutMap
 from bnnsample.repriorisation.collapse import NoiseStd, collapsed_log_likelihood
 from bnnsample.repriorisation.conditional import readout_bijection
 
 type Model = Callable[..., Any]
-
-
-OBSERVED = {"readout": False, "likelihood": True}
-"""Whether a site must have observations."""
 
 
 class _Linear(NamedTuple):
@@ -91,10 +87,18 @@ class Repriorise:
             )
         self.model = model
         self.sites = {"readout": readout, "features": features, "likelihood": likelihood}
+        if len(set(self.sites.values())) < len(self.sites):
+            raise bad_input(
+                "Repriorise",
+                got=f"sites {self.sites}",
+                expected="three names, as they are three sites",
+                probably="a typing error",
+            )
         self.form = form
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model; in the marginal form it returns nothing, as nothing has the readout."""
+        check_around(self.sites)
         linear, values = self._without_readout(args, kwargs)
         check_linear(self.model, self.sites, args, kwargs)
         numpyro.factor(f"{self.sites['likelihood']}_collapsed", linear.log_likelihood)
@@ -159,7 +163,7 @@ class Repriorise:
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[_Linear, dict[str, Any]]:
         """What is linear in the readout, and the values of all other sites."""
-        seen = _Intercept(self.sites)
+        seen = Intercept(self.sites)
         with seen:
             self.model(*args, **kwargs)
         messages = seen.found()
@@ -200,50 +204,3 @@ class Repriorise:
             name: site["value"] for name, site in trace.items() if site["type"] == "deterministic"
         }
         return result, {self.sites["readout"]: readout} | deterministic
-
-
-class _Intercept(Messenger):
-    """Runs a model with its readout at 0, hiding readout, likelihood and deterministic sites."""
-
-    def __init__(self, sites: dict[str, str]) -> None:
-        super().__init__(None)
-        self.names = {name: role for role, name in sites.items()}
-        self.messages: dict[str, dict[str, Any]] = {}
-        self.values: dict[str, Any] = {}
-
-    def process_message(self, msg: Any) -> None:
-        role = self.names.get(msg.get("name"))
-        if role is not None:
-            self.messages[role] = msg
-        if role == "readout":
-            msg["value"] = jnp.zeros(msg["fn"].shape())
-        if msg["type"] == "sample" and role in OBSERVED and msg["is_observed"] != OBSERVED[role]:
-            raise bad_input(
-                f"site {msg['name']}",
-                got=f"a {role} {'with' if msg['is_observed'] else 'without'} observations",
-                expected="a readout that is sampled, and targets as obs= of the likelihood",
-                probably="targets left out, or known by handlers.condition outside: give them to "
-                "the model; for predictions call it by itself",
-            )
-        if role in ("readout", "likelihood") or msg["type"] == "deterministic":
-            msg["stop"] = True
-
-    def postprocess_message(self, msg: Any) -> None:
-        hidden = self.names.get(msg.get("name")) is not None
-        known = msg["type"] == "param" or (msg["type"] == "sample" and not msg["is_observed"])
-        if known and not hidden:
-            self.values[msg["name"]] = msg["value"]
-
-    def found(self) -> dict[str, dict[str, Any]]:
-        """The message of each of the three sites."""
-        types = {"readout": "sample", "features": "deterministic", "likelihood": "sample"}
-        for name, role in self.names.items():
-            kind = self.messages.get(role, {}).get("type")
-            if kind != types[role]:
-                raise bad_input(
-                    f"Repriorise {role}",
-                    got=f"{name!r}, which is {'no site' if kind is None else f'a {kind} site'}",
-                    expected=f"the name of a {types[role]} site of the model",
-                    probably="a typing error, or features without numpyro.deterministic",
-                )
-        return self.messages

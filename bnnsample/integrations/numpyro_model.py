@@ -22,7 +22,8 @@ def numpyro_model(posterior: Posterior) -> Callable[..., Array]:
     """``model(x=..., y=...)`` for NumPyro's inference, with the density of ``posterior``.
 
     Sites: every array of parameters by its name in a run (``layer_0_weight``, ..., ``readout``),
-    the hyperparameters by theirs, the outputs ``f`` and the targets ``obs``. By default ``x`` and
+    the hyperparameters by theirs, the outputs ``f`` and the targets ``obs``, in a plate ``points``
+    so that ``numpyro.infer.log_likelihood`` has one number for each point. By default ``x`` and
     ``y`` are the posterior's; ``Predictive(model, samples)(key, x_test)`` draws targets at others.
     Returns ``f`` (n, o). The model raises ``ValueError`` for other data that a posterior would not
     take, and where targets are to be drawn at points whose noise is not known.
@@ -44,9 +45,9 @@ def numpyro_model(posterior: Posterior) -> Callable[..., Array]:
         known = substitute(posterior, values)
         f = known.network.apply(jax.tree.unflatten(structure, leaves), inputs)
         f = jnp.asarray(numpyro.deterministic("f", f))
-        with promoting_as_numpyro():
+        with promoting_as_numpyro(), numpyro.plate("points", len(inputs)):
             law = known.likelihood.distribution(f)
-            numpyro.sample("obs", law.to_event(len(law.batch_shape)), obs=targets)
+            numpyro.sample("obs", law.to_event(len(law.batch_shape) - 1), obs=targets)
         return f
 
     return model

@@ -19,7 +19,6 @@ from bnnsample.checks import warn
 from bnnsample.limits.conditioned import conditioned, limit_kernel
 from bnnsample.limits.gaussian_process import KernelFunction
 from bnnsample.models.hyperpriors import constrained, prior_centre
-from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior
 from bnnsample.models.scales import substitute
 from bnnsample.numerics import cholesky, eigh, half_log_det
@@ -64,10 +63,7 @@ def hyperposterior(posterior: Posterior) -> Coordinates:
 
     def loss_and_slope(z: np.ndarray) -> tuple[float, np.ndarray]:
         at = jnp.asarray(z, start.dtype)
-        if isinstance(posterior.likelihood, Gaussian):
-            value, slope = (np.asarray(part, float) for part in _gradient(posterior, kernel, at))
-        else:
-            value, slope = _differences(posterior, kernel, np.asarray(z, float), step)
+        value, slope = (np.asarray(part, float) for part in _gradient(posterior, kernel, at))
         if not (np.isfinite(value) and np.isfinite(slope).all()):
             return UNUSABLE, np.zeros_like(slope)
         return -float(value), -slope
@@ -106,16 +102,3 @@ def log_evidence(
 
 
 _gradient = jax.jit(jax.value_and_grad(log_evidence, argnums=2))
-
-
-def _differences(
-    posterior: Posterior, kernel: KernelFunction, z: np.ndarray, step: float
-) -> tuple[float, np.ndarray]:
-    """The log evidence and its slope by central differences, for Laplace's."""
-
-    def value(z: np.ndarray) -> float:
-        return float(log_evidence(posterior, kernel, jnp.asarray(z, posterior.x.dtype)))
-
-    shifts = 10 * step * np.eye(z.size)
-    slopes = [(value(z + shift) - value(z - shift)) / (20 * step) for shift in shifts]
-    return value(z), np.array(slopes)

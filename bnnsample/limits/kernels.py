@@ -52,8 +52,8 @@ def nngp(
     ``memory`` is how many bytes may be used beside the inputs given, the result among them; by
     default half of what the device has free. Tiles are spread over all local devices.
 
-    Raises ``ValueError`` for inputs that do not fit and too little memory, ``NoKnownLimit`` for
-    networks that have no closed limit.
+    Raises ``ValueError`` for inputs that do not fit, too little memory and covariances too large
+    for the floating type, ``NoKnownLimit`` for networks that have no closed limit.
     """
     return compute(network, x1, x2, ("nngp",), diagonal=diagonal, memory=memory)[0]
 
@@ -108,7 +108,7 @@ def compute(
             )
         # of one row, each of whose tiles is a batch
         columns = _plan(network, first[:1], first, kinds, budget).columns
-        return diagonals(network, first, kinds, columns)
+        return _checked(diagonals(network, first, kinds, columns))
     plan = _plan(network, first, second, kinds, budget)
     results = tuple(jnp.zeros(plan.shape, first.dtype) for _ in kinds)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((network, first, second))):
@@ -118,7 +118,20 @@ def compute(
     for starts, stacks in computed_tiles(network, first, second, plan, kinds):
         results = with_tiles_in_place(results, stacks, starts, plan.symmetric)
         jax.block_until_ready(results)
-    return results
+    return _checked(results)
+
+
+def _checked(kernels: tuple[Array, ...]) -> tuple[Array, ...]:
+    """``kernels``; raises where one is not finite, as covariances of large inputs are."""
+    for kernel in kernels:
+        if not isinstance(kernel, Tracer) and not bool(jnp.all(jnp.isfinite(kernel))):
+            raise bad_input(
+                "network and inputs",
+                got="a kernel that is not finite",
+                expected=f"covariances whose squares are finite in {kernel.dtype}",
+                probably="inputs that are not standardised, or scales that grow with depth",
+            )
+    return kernels
 
 
 def as_input_pair(network: Network, x1: object, x2: object) -> tuple[Array, Array | None]:

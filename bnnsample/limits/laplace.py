@@ -78,12 +78,54 @@ class _Search(NamedTuple):
 def laplace_fit(
     gram: Float[Array, "n n"], likelihood: AbstractLikelihood, y: Array, *, outputs: int
 ) -> LaplaceFit:
-    """The mode and curvature of ``outputs`` functions with covariance ``gram``, given ``y``."""
+    """The mode and curvature of ``outputs`` functions with covariance ``gram``, given ``y``.
+
+    Differentiable in ``gram`` and the likelihood's scales, where it has converged: the search is
+    not differentiated, but its mode moves as the implicit function theorem says.
+    """
     root, _ = symmetric_root(gram)
-    tolerance = jnp.finfo(gram.dtype).eps ** 0.75 * len(gram) * outputs
+    tolerance = float(jnp.finfo(gram.dtype).eps) ** 0.75 * len(gram) * outputs
+    fixed_root, fixed = jax.lax.stop_gradient((root, likelihood))
+    start = jnp.zeros((len(gram), outputs), gram.dtype)
+
+    def fixed_log_likelihood(f: Float[Array, "n o"]) -> Float[Array, ""]:
+        return fixed.log_density(f, y)
 
     def log_likelihood(f: Float[Array, "n o"]) -> Float[Array, ""]:
         return likelihood.log_density(f, y)
+
+    found = _search(fixed_root, fixed_log_likelihood, start, tolerance)
+    converged = found.decrement <= tolerance
+    # Newton steps more: one to the mode, one by which alone it depends on the arguments
+    v = found.v
+    for _ in range(2):
+        v = jax.lax.stop_gradient(v)
+        gradient = root @ jax.grad(log_likelihood)(root @ v) - v
+        hessians = _hessians(fixed_log_likelihood, fixed_root @ v)
+        step = conjugate_gradients(partial(_curvature, fixed_root, hessians), gradient)
+        v += jnp.where(converged, step, 0.0)
+    f = root @ v
+    diagonal = jnp.diagonal(point_precisions(log_likelihood, f), axis1=1, axis2=2)
+    precision = at_least(LEAST_PRECISION, diagonal, gram)
+    pseudo = PseudoLikelihood(f + jax.grad(log_likelihood)(f) / precision, precision**-0.5)
+    half_log_dets = jax.vmap(_half_log_det, in_axes=(None, 1))(root, precision)
+    return LaplaceFit(
+        mode=f,
+        pseudo=pseudo,
+        log_evidence=log_likelihood(f) - 0.5 * jnp.sum(v**2) - jnp.sum(half_log_dets),
+        steps=found.steps,
+        decrement=found.decrement,
+        converged=converged,
+    )
+
+
+def _search(
+    root: Float[Array, "n n"],
+    log_likelihood: Function,
+    start: Float[Array, "n o"],
+    tolerance: float,
+) -> _Search:
+    """Newton's method from ``start``, until there is no more than ``tolerance`` to gain."""
 
     def log_density(v: Float[Array, "n o"]) -> Float[Array, ""]:
         return log_likelihood(root @ v) - 0.5 * jnp.sum(v**2)
@@ -92,11 +134,7 @@ def laplace_fit(
         f = root @ search.v
         gradient = root @ jax.grad(log_likelihood)(f) - search.v
         precision = jax.vmap(absolute)(_hessians(log_likelihood, f))
-
-        def curvature(v: Float[Array, "n o"]) -> Float[Array, "n o"]:
-            return v + root @ jnp.einsum("ijk,ik->ij", precision, root @ v)
-
-        step = conjugate_gradients(curvature, gradient)
+        step = conjugate_gradients(partial(_curvature, root, precision), gradient)
         size, value = _ascend(log_density, search, step)
         return _Search(
             v=search.v + size * step,
@@ -105,24 +143,17 @@ def laplace_fit(
             steps=search.steps + 1,
         )
 
-    start = jnp.zeros((len(gram), outputs), gram.dtype)
-    first = _Search(start, log_density(start), jnp.asarray(jnp.inf, gram.dtype), jnp.asarray(0))
-    found = jax.lax.while_loop(
+    first = _Search(start, log_density(start), jnp.asarray(jnp.inf, start.dtype), jnp.asarray(0))
+    return jax.lax.while_loop(
         lambda search: (search.decrement > tolerance) & (search.steps < MAX_STEPS), newton, first
     )
-    f = root @ found.v
-    diagonal = jnp.diagonal(point_precisions(log_likelihood, f), axis1=1, axis2=2)
-    precision = at_least(LEAST_PRECISION, diagonal, gram)
-    pseudo = PseudoLikelihood(f + jax.grad(log_likelihood)(f) / precision, precision**-0.5)
-    half_log_dets = jax.vmap(_half_log_det, in_axes=(None, 1))(root, precision)
-    return LaplaceFit(
-        mode=f,
-        pseudo=pseudo,
-        log_evidence=found.value - jnp.sum(half_log_dets),
-        steps=found.steps,
-        decrement=found.decrement,
-        converged=found.decrement <= tolerance,
-    )
+
+
+def _curvature(
+    root: Float[Array, "n n"], precision: Float[Array, "n o o"], v: Float[Array, "n o"]
+) -> Float[Array, "n o"]:
+    """Minus the second derivative of the log density of ``v``, times ``v``."""
+    return v + root @ jnp.einsum("ijk,ik->ij", precision, root @ v)
 
 
 def point_precisions(log_likelihood: Function, f: Float[Array, "n o"]) -> Float[Array, "n o o"]:

@@ -18,7 +18,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax.core import Tracer
 
-from bnnsample.checks import as_scale, bad_input
+from bnnsample.checks import BadInput, as_scale, bad_input
 from bnnsample.pytrees import as_pytree
 
 if TYPE_CHECKING:
@@ -135,11 +135,15 @@ def named[T](tree: T, names_of: Callable[[tuple[Any, ...]], tuple[str, str]]) ->
     found = [(path, leaf.name, leaf.prior) for path, leaf in _unknowns(tree)]
     names = {id(prior): name for _, name, prior in found if name is not None}
     owners: dict[str, set[int]] = {}
-    for path, name, prior in found:
-        owners.setdefault(name or names_of(path)[0], set()).add(id(prior))
     for path, _, prior in found:
-        short, long = names_of(path)
-        names.setdefault(id(prior), short if len(owners[short]) == 1 else long)
+        owners.setdefault(names.get(id(prior), names_of(path)[0]), set()).add(id(prior))
+    for path, _, prior in found:
+        if id(prior) not in names:
+            short, long = names_of(path)
+            name = short if len(owners[short]) == 1 else long
+            if name in names.values():
+                raise _two_of_one_name(name, f"a prior beside another {prior_text(prior)}")
+            names[id(prior)] = name
     _check_distinct([(names[id(prior)], prior) for _, _, prior in found])
     return jax.tree.map(
         lambda leaf: (
@@ -157,13 +161,16 @@ def _check_distinct(priors: list[tuple[str, dist.Distribution]]) -> None:
     for name, prior in priors:
         text = prior_text(prior)
         if texts.setdefault(name, text) != text:
-            raise bad_input(
-                f"hyperparameter {name}",
-                got=f"two priors, {texts[name]} and {text}",
-                expected="one for each name",
-                probably="layers of two posteriors, whose hyperparameters are named: make them "
-                "anew",
-            )
+            raise _two_of_one_name(name, f"two priors, {texts[name]} and {text}")
+
+
+def _two_of_one_name(name: str, got: str) -> BadInput:
+    return bad_input(
+        f"hyperparameter {name}",
+        got=got,
+        expected="one for each name",
+        probably="layers of two posteriors, whose hyperparameters are named: make them anew",
+    )
 
 
 def prior_text(prior: dist.Distribution) -> str:
@@ -196,11 +203,16 @@ def promoting_as_numpyro() -> Iterator[None]:
 
 
 def _check_prior(name: str, prior: dist.Distribution, *, shaped: bool) -> None:
+    part = prior
+    while "base_dist" in part.__dict__ and not isinstance(part, dist.MaskedDistribution):
+        part = part.__dict__["base_dist"]
     try:
         with promoting_as_numpyro():
             values = dist.biject_to(prior.support)(jnp.asarray(PROBED))
             jax.eval_shape(prior.sample, jax.random.key(0))
         positive = values.shape == PROBED.shape and bool(jnp.all(values >= 0))
+        # which has a density other than that of its draws
+        positive &= not isinstance(part, dist.MaskedDistribution)
     except (NotImplementedError, TypeError, ValueError):
         positive = False
     if not positive:

@@ -14,6 +14,7 @@ from xarray import DataTree
 
 from bnnsample.checks import bad_input
 from bnnsample.diagnostics.convergence import check_finished
+from bnnsample.diagnostics.quality.predictive import Predictive
 from bnnsample.diagnostics.verdict import diagnose
 from bnnsample.files import write_whole
 from bnnsample.models.posterior import Posterior
@@ -30,20 +31,22 @@ def report(
     out: Path_ | None = None,
     *,
     y_test: ArrayLike | None = None,
+    baselines: Mapping[str, Predictive] | None = None,
     posterior: Posterior | None = None,
 ) -> Path:
     """Write the page of a run, one HTML file that needs no other and no network; returns its path.
 
     ``run``: a run, or where one is: a folder of ``sample(..., out=...)`` or a file of ``save_run``.
     ``out``: the file to write, ``.html``, or a folder for ``report.html``; by default that in the
-    run's folder. ``y_test``: targets at the run's test inputs, by which its predictions are judged.
+    run's folder. ``y_test``: targets at the run's test inputs, by which its predictions are judged,
+    beside those of ``baselines``, which ``bnn.baselines(posterior, x_test)`` makes.
     ``posterior`` is needed only for networks with functions of one's own, as in ``bnn.predict``.
 
     The verdict of ``diagnose`` comes first, then what was run, efficiency, convergence, function
     space beside the NNGP, predictions and their calibration, all findings, and Python that makes
     the run again. Raises ``ValueError`` for what is not a finished run.
     """
-    from bnnsample.reports import run_sections
+    from bnnsample.reports import predictive_sections, run_sections
 
     source = None if isinstance(run, DataTree) else Path(run)
     tree = run if isinstance(run, DataTree) else load_run(run)
@@ -51,17 +54,19 @@ def report(
     _check_settings(tree)
     page = _page_path(out, source)
     verdict = diagnose(tree)
+    predictions = predictive_sections.judged(tree, y_test, baselines, posterior)
     sections: list[Section | None] = [
         Section("What was run", parts=(Facts(run_sections.what_was_run(tree)),)),
         run_sections.efficiency(tree),
         run_sections.chains(tree),
         run_sections.function_space(tree, verdict),
+        *predictions.sections,
         run_sections.findings(verdict),
         run_sections.reproduction(tree, str(source or "RUN")),
     ]
     html = render_page(
         f"Posterior of a network of {tree.attrs['num_parameters']} parameters",
-        (),
+        predictions.statements,
         [section for section in sections if section is not None],
         headline=run_sections.headline(verdict),
     )

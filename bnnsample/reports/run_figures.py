@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from scipy.stats import binom, rankdata
 from xarray import DataTree
 
+from bnnsample.diagnostics.quality.classes import Calibration
+from bnnsample.diagnostics.quality.quality import Interval
 from bnnsample.diagnostics.vectorised import ess_bulk, ess_tail
 from bnnsample.reports.figures import (
     CHAIN_COLORS,
@@ -122,21 +124,18 @@ def predictions_figure(run: DataTree, limit: str | None) -> Figure:
         return figure
 
 
-def pit_figure(pit: np.ndarray, coverage: Sequence[tuple[float, float, float, float]]) -> Figure:
-    """Histogram of the probability integral transform, and coverage of central intervals.
-
-    ``coverage``: (level, share, low, high) of each, with a 95 % confidence interval.
-    """
+def pit_figure(pit: np.ndarray, intervals: Sequence[Interval]) -> Figure:
+    """Histogram of the probability integral transform, and coverage of central intervals."""
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(9, 3.0), layout="constrained")
         left, right = figure.subplots(1, 2)
         bins = min(10, max(4, pit.size // 5))
         low, high = binom.interval(0.95, pit.size, 1 / bins)
         left.axhspan(low, high, color="#ECECEC", label="95 % of bins,\nif calibrated")
-        left.hist(pit.ravel(), bins, (0, 1), color="#0072B2", label="test points")
+        left.hist(pit.ravel(), bins, range=(0, 1), color="#0072B2", label="test points")
         left.set_xlabel("probability integral transform")
         left.set_ylabel("test points in a bin")
-        levels, shares, lows, highs = np.array(coverage).T
+        levels, shares, lows, highs, _ = np.array(intervals).T
         _diagonal(right)
         right.errorbar(
             levels, shares, [shares - lows, highs - shares], color="#D55E00", marker="s", capsize=3,
@@ -152,26 +151,24 @@ def pit_figure(pit: np.ndarray, coverage: Sequence[tuple[float, float, float, fl
         return figure
 
 
-def reliability_figure(confidence: np.ndarray, accuracy: np.ndarray, counts: np.ndarray) -> Figure:
-    """Accuracy against confidence by bins, with binomial 95 % intervals if calibrated."""
+def reliability_figure(found: Calibration) -> Figure:
+    """Accuracy against confidence by bins, beside where calibrated predictions would be."""
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(6.5, 3.4), layout="constrained")
+        figure = Figure(figsize=(9, 3.4), layout="constrained")
         axis = figure.subplots()
         _diagonal(axis)
-        filled = counts > 0
-        low, high = binom.interval(0.95, counts[filled], confidence[filled]) / counts[filled]
+        filled = found.count > 0
+        sure, right = found.confidence[filled], found.accuracy[filled]
         axis.vlines(
-            confidence[filled], low, high, color="#C9C9C9", linewidth=7,
+            sure, *found.band[:, filled], color="#C9C9C9", linewidth=7,
             label="95 % of bins,\nif calibrated",
         )  # fmt: skip
-        axis.plot(
-            confidence[filled], accuracy[filled], color="#D55E00", marker="s", label="predictions"
-        )
-        for x, y, count in zip(confidence[filled], accuracy[filled], counts[filled], strict=True):
+        axis.plot(sure, right, color="#D55E00", marker="s", linewidth=1, label="predictions")
+        for x, y, count in zip(sure, right, found.count[filled], strict=True):
             axis.annotate(f"{int(count)}", (x, y), textcoords="offset points", xytext=(6, -11))
         axis.set_xlabel("confidence (probability of the predicted class)")
         axis.set_ylabel("accuracy (number: test points)")
-        axis.set_xlim(0, 1.03)
+        axis.set_xlim(0, 1.06)
         axis.set_ylim(0, 1.03)
         legend_on_the_right(figure, axis)
         return figure

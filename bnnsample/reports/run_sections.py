@@ -18,7 +18,7 @@ from bnnsample.reports.page import Code, Picture, Section, Table
 from bnnsample.reports.run_figures import growth_figure, predictions_figure, rank_figure
 from bnnsample.reports.verdict import Statement
 
-MARKS = {True: "✓ passed", False: "✗ failed", None: "- told"}
+MARKS = {True: "✓\N{NO-BREAK SPACE}passed", False: "✗\N{NO-BREAK SPACE}failed", None: "told"}
 
 
 def headline(verdict: Verdict) -> Statement:
@@ -126,14 +126,14 @@ def chains(run: DataTree) -> Section:
             as_svg(growth_figure(draws, needed)),
         ),
     ]
-    if {"hidden_projection"} <= set(run.children["posterior"].data_vars) and "f" in draws:
+    if "hidden_projection" in run.children["posterior"] and "predictions" in draws:
         pictures.append(
             Picture(
                 "traces",
                 "Traces",
                 "The component whose chains differ most. Chains that have met overlap and look "
                 "like noise.",
-                as_svg(trace_figure([("", run)])),
+                as_svg(trace_figure([("this run", run)])),
             )
         )
     return Section("Convergence", parts=(*pictures, *_layers(run)))

@@ -106,7 +106,7 @@ class Repriorised(AbstractTarget):
         if self.ridge is None and self.pseudo is None:
             value = collapsed_log_likelihood(features, *gaussian_targets(posterior))
             return lambda phi: value
-        forward = self._bijection.given(features)
+        forward = self.bijection.given(features)
 
         def of_phi(phi: Float[Array, "p o"]) -> Float[Array, ""]:
             readout, logdet = forward(phi)
@@ -129,11 +129,12 @@ class Repriorised(AbstractTarget):
     def _params_and_features(self, position: Position) -> tuple[Parameters, Float[Array, "n p"]]:
         hidden, phi = unflatten(self.posterior, position)
         features = self.posterior.network.features(hidden, self.posterior.x)
-        readout, _ = self._bijection.forward_and_logdet(features, phi)
+        readout, _ = self.bijection.forward_and_logdet(features, phi)
         return Parameters(hidden, readout), features
 
     @property
-    def _bijection(self) -> AbstractBijection:
+    def bijection(self) -> AbstractBijection:
+        """The map from ``phi`` to the readout, given its features."""
         p = self.posterior.parameter_shapes.readout.shape[0]
         if self.pseudo is not None:
             return pseudo_bijection(p, self.pseudo)

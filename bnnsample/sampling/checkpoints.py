@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,15 @@ KEPT = 2
 class Checkpoints:
     """The checkpoints of one run folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """``settings`` (JSON) are those of the run, whose checkpoints are of no other."""
         import orbax.checkpoint as orbax  # three seconds, and only runs in folders need it
 
         # orbax reports each of its steps, to the root logger of absl
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._orbax = orbax
         self._folder = folder
+        self._settings = settings
         self._unreadable: list[int] = []
         self._manager = orbax.CheckpointManager(
             (folder / CHECKPOINTS).absolute(),
@@ -48,7 +52,7 @@ class Checkpoints:
             number,
             args=args.Composite(
                 state=args.StandardSave(leaves),
-                record=args.JsonSave(record | {"digest": _digest(leaves)}),
+                record=args.JsonSave(record | {"digest": self._digest(leaves, record)}),
             ),
             force=True,
         )
@@ -76,8 +80,9 @@ class Checkpoints:
                 "run folder",
                 got=f"{self._folder}, of which no checkpoint can be read: {'; '.join(reasons)}",
                 expected=f"one at least in {CHECKPOINTS}/ that is whole",
-                probably="a damaged disk, or another version of bnnsample made them; "
-                "load_run(folder) still opens the draws; without that folder all begins again",
+                probably="a damaged disk, settings that were edited since, or another version of "
+                "bnnsample made them; load_run(folder) still opens the draws; without that folder "
+                "all begins again",
             )
         return None
 
@@ -89,10 +94,18 @@ class Checkpoints:
             args=args.Composite(state=args.StandardRestore(wanted), record=args.JsonRestore()),
         )
         leaves, record = restored["state"], dict(restored["record"])
-        if record.pop("digest", None) != _digest(leaves):
-            raise ValueError("its arrays are not those that were saved")
+        if record.pop("digest", None) != self._digest(leaves, record):
+            raise ValueError("its arrays, or the run's settings, are not those that were saved")
         structure = jax.tree.structure(like)
         return jax.tree.unflatten(structure, [leaves[name] for name in _by_name(like)]), record
+
+    def _digest(self, leaves: dict[str, Any], record: dict[str, Any]) -> str:
+        texts = json.dumps([self._settings, record], sort_keys=True)
+        digest = hashlib.sha256(texts.encode())
+        for name in sorted(leaves):
+            for shard in leaves[name].addressable_shards:
+                digest.update(np.asarray(shard.data).tobytes())
+        return digest.hexdigest()
 
     def close(self) -> None:
         self._manager.close()
@@ -100,11 +113,3 @@ class Checkpoints:
 
 def _by_name(state: Any) -> dict[str, Any]:
     return {f"{index:04d}": leaf for index, leaf in enumerate(jax.tree.leaves(state))}
-
-
-def _digest(leaves: dict[str, Any]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(leaves):
-        for shard in leaves[name].addressable_shards:
-            digest.update(np.asarray(shard.data).tobytes())
-    return digest.hexdigest()

@@ -14,12 +14,32 @@ import numpy as np
 
 from bnnsample.checks import bad_input
 from bnnsample.files import PARTIAL, write_whole
+from bnnsample.sampling.integrity import MANIFEST, check_links, damaged
 from bnnsample.sampling.mesh import writes_to
 from bnnsample.sampling.store import DRAWS
 
 SETTINGS = "run.json"
 LOCK = "lock"
 LOG_LIKELIHOOD = "log_likelihood_at_a_start"
+TYPES: dict[str, tuple[type, ...]] = {
+    "target": (str,),
+    "ridge": (float, int, type(None)),
+    "network": (str,),
+    LOG_LIKELIHOOD: (float, type(None)),
+    "likelihood": (str,),
+    "sampler": (str,),
+    "dtype": (str,),
+    "x64": (bool,),
+    "data": (str,),
+    "chains": (int,),
+    "warmup": (int,),
+    "seed": (int,),
+    "keep": (list,),
+    "draws": (int,),
+    "segment": (int,),
+}
+"""What the settings are, as JSON."""
+
 ROUNDING = 1e-3
 """Relative difference of that likelihood between devices, in float32."""
 
@@ -47,6 +67,7 @@ def claimed(folder: Path | None) -> Iterator[None]:
         )
     with guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    check_links(folder)
     if not writes_to(folder):
         yield
         return
@@ -85,19 +106,23 @@ def find_begun(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The settings of a run folder as JSON."""
+    """The settings of a run folder as JSON, each of its type."""
     path = folder / SETTINGS
     if not path.exists():
         raise FileNotFoundError(f"no run in {folder}: it has no {SETTINGS}")
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+        record = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise bad_input(
             "run folder",
             got=f"{path}, which cannot be read ({error})",
             expected="the settings that sample() wrote",
             probably="a file edited by hand or a truncated copy",
         ) from error
+    for name, kinds in TYPES.items():
+        if type(record.get(name)) not in kinds:
+            raise damaged(path, f"{name} {record.get(name)!r}")
+    return record
 
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
@@ -142,7 +167,7 @@ def guarded(folder: Path | None) -> Iterator[None]:
 
 def _foreign(folder: Path) -> Iterator[Path]:
     """What another process than ``sample`` has written."""
-    ours = (DRAWS, LOCK, SETTINGS)
+    ours = (DRAWS, LOCK, MANIFEST, SETTINGS)
     return (p for p in folder.iterdir() if p.name not in ours and not p.name.endswith(PARTIAL))
 
 

@@ -53,6 +53,7 @@ class Loop:
         unknown = np.full(self.engine.settings.chains, np.nan)
         self.report(Progress("compiling", 0, 1, unknown, np.zeros_like(unknown, int)))
         state, cursor = self._begin()
+        self.store.check(cursor.draws)
         state, _ = self.engine.warm_up(state, 0, 0)
         state, nothing = self.engine.draw(state, 0, 0)
         self._make_room(cursor, nothing)

@@ -69,7 +69,9 @@ def rebuild(text: str) -> Any:
     """
     try:
         return _value(ast.parse(text, mode="eval").body)
-    except (SyntaxError, TypeError, RecursionError, MemoryError) as error:
+    except NotRebuildable:
+        raise
+    except Exception as error:  # a constructor's, of arguments that it was never given
         raise NotRebuildable(f"{text[:200]!r} ({error})") from error
 
 

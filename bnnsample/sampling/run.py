@@ -19,7 +19,14 @@ from bnnsample.sampling.checkpoints import Checkpoints
 from bnnsample.sampling.choice import choose
 from bnnsample.sampling.draws import attributes, constant_data, warn_of_stuck_chains
 from bnnsample.sampling.engine import Engine
-from bnnsample.sampling.folder import claimed, find_begun, guarded, read_record, write_record
+from bnnsample.sampling.folder import (
+    SETTINGS,
+    claimed,
+    find_begun,
+    guarded,
+    read_record,
+    write_record,
+)
 from bnnsample.sampling.functionals import what_to_keep
 from bnnsample.sampling.loop import Loop
 from bnnsample.sampling.mesh import (
@@ -144,7 +151,7 @@ def resume(
     folder = Path(folder)
     read_record(folder)  # a folder without a run is not made into one
     with claimed(folder), threadpool_limits(LAPACK_THREADS, user_api="blas"):
-        settings = settings_from(read_record(folder), load_run(folder))
+        settings = settings_from(read_record(folder), load_run(folder), folder / SETTINGS)
         settings = replace(settings, draws=settings.draws + int(extra_draws))
         check_mesh(mesh, settings.chains, len(settings.target.posterior.x), folder)
         with first_process_first("open store"):
@@ -183,7 +190,7 @@ def _run(
 ) -> DataTree:
     report = on_progress or (lambda progress: None)
     with guarded(folder):
-        checkpoints = None if folder is None else Checkpoints(folder)
+        checkpoints = None if folder is None else Checkpoints(folder, settings.fixed)
     engine = Engine.place(settings, mesh)
     try:
         cursor = Loop(engine, store, folder, checkpoints, checkpoint_every, report).run()

@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,11 +15,13 @@ import numpy as np
 from jaxtyping import Array, Float
 from xarray import DataTree
 
-from bnnsample.checks import bad_input, check_count
+from bnnsample.checks import BadInput, bad_input, check_count, located
 from bnnsample.models.posterior import Posterior
 from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.repriorisation.targets import TARGETS, repriorised
 from bnnsample.sampling.folder import LOG_LIKELIHOOD, differences
+from bnnsample.sampling.functionals import what_to_keep
+from bnnsample.sampling.integrity import damaged
 from bnnsample.sampling.rebuild import NotRebuildable, rebuild
 from bnnsample.sampling.samplers.base import AbstractSampler
 
@@ -73,6 +76,12 @@ class Settings:
             "segment": self.segment,
         }
 
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The settings that never change: not the draws to be made, nor what rounding is in."""
+        free = ("draws", "segment", LOG_LIKELIHOOD)
+        return {name: value for name, value in self.record.items() if name not in free}
+
 
 def segment_length(target: AbstractTarget, keep: tuple[str, ...], chains: int, longest: int) -> int:
     """Draws a segment, of a run whose warm-up and draws take at most ``longest``."""
@@ -82,11 +91,40 @@ def segment_length(target: AbstractTarget, keep: tuple[str, ...], chains: int, l
     return max(1, min(SEGMENT_DRAWS, longest, SEGMENT_BYTES // draw_bytes))
 
 
-def settings_from(record: dict[str, Any], stored: DataTree) -> Settings:
-    """The settings of which ``record`` is the record, with the data stored beside the draws.
+def settings_from(record: dict[str, Any], stored: DataTree, path: Path) -> Settings:
+    """The settings of which ``record``, read from ``path``, is the record, with the stored data.
 
     Raises ``ValueError`` where they cannot be made again from text, or differ from what was run.
     """
+    if record["x64"] != _x64():
+        raise bad_input(
+            "precision",
+            got=f"jax_enable_x64 {_x64()}",
+            expected=f"{record['x64']}, with which the run was made",
+            probably=f"jax.config.update('jax_enable_x64', {record['x64']}) was left out",
+        )
+    try:
+        with located(str(path)):
+            settings = _made_again(record, stored)
+    except BadInput:
+        raise
+    except Exception as error:  # what arguments that were never given lead to is not documented
+        raise damaged(path, f"settings that cannot be made again ({error})") from error
+    made = stored["sample_stats"].sizes if "sample_stats" in stored.children else {}
+    fits = made.get("chain", settings.chains) == settings.chains and (
+        made.get("draw", settings.draws) <= settings.draws
+    )
+    if not fits or differences(record, settings.record):
+        raise bad_input(
+            "run folder",
+            got=f"data or settings that are not those it was begun with, in {path} or beside it",
+            expected="the folder as sample() left it",
+            probably="a file edited by hand, or a store copied in part",
+        )
+    return settings
+
+
+def _made_again(record: dict[str, Any], stored: DataTree) -> Settings:
     try:
         network, likelihood, sampler = (
             rebuild(record[name]) for name in ("network", "likelihood", "sampler")
@@ -99,31 +137,34 @@ def settings_from(record: dict[str, Any], stored: DataTree) -> Settings:
             probably="a function or prior of your own; call sample(..., out=FOLDER) as before to "
             "continue",
         ) from error
-    if record["x64"] != _x64():
-        raise bad_input(
-            "precision",
-            got=f"jax_enable_x64 {_x64()}",
-            expected=f"{record['x64']}, with which the run was made",
-            probably=f"jax.config.update('jax_enable_x64', {record['x64']}) was left out",
-        )
     data = stored["constant_data"].dataset
-    x, y = data["x"].values, stored["observed_data"].dataset["y"].values
+    x = data["x"].values
+    # labels and counts are stored as integers, which would make a float32 posterior a float64 one
+    y = stored["observed_data"].dataset["y"].values.astype(x.dtype)
     posterior = Posterior(network, x, y, likelihood)
     name, ridge = record["target"], record["ridge"]
-    target = repriorised(posterior, ridge) if name == "repriorised" else TARGETS[name](posterior)
-    x_test = jax.numpy.asarray(data["x_test"].values) if "x_test" in data else None
-    numbers = {name: record[name] for name in ("chains", "warmup", "draws", "seed", "segment")}
-    settings = Settings(
-        target=target, sampler=sampler, keep=tuple(record["keep"]), x_test=x_test, **numbers
-    )
-    if differences(record, settings.record):
+    if name not in TARGETS:
         raise bad_input(
-            "run folder",
-            got="data or settings that are not those it was begun with",
-            expected="the folder as sample() left it",
-            probably="a file edited by hand, or a store copied in part",
+            "target",
+            got=repr(name),
+            expected=f"one of {', '.join(TARGETS)}",
+            probably="a file edited by hand",
         )
-    return settings
+    target = repriorised(posterior, ridge) if name == "repriorised" else TARGETS[name](posterior)
+    numbers = {name: record[name] for name in ("chains", "warmup", "draws", "seed")}
+    check_arguments(target, sampler, on_progress=None, out=None, **numbers)
+    check_count("segment", record["segment"])
+    x_test = jax.numpy.asarray(data["x_test"].values) if "x_test" in data else None
+    keep = tuple(map(str, record["keep"]))
+    return Settings(
+        target=target,
+        sampler=sampler,
+        # of a run without x_test the default names predictions all the same
+        keep=what_to_keep(posterior.parameter_shapes, keep, predicts=True),
+        x_test=x_test,
+        segment=record["segment"],
+        **numbers,
+    )
 
 
 def check_arguments(

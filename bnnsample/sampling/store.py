@@ -7,7 +7,7 @@ the names of dimensions, so that xarray opens what there is at any time.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,19 @@ import numpy as np
 import xarray
 import zarr
 from xarray import DataTree
-from zarr.storage import LocalStore, MemoryStore
+from zarr.storage import MemoryStore
 
-from bnnsample.checks import bad_input
+from bnnsample.checks import BadInput, bad_input
 from bnnsample.files import replacing
+from bnnsample.sampling.integrity import (
+    CHECKSUM,
+    MANIFEST,
+    CheckedStore,
+    check,
+    digest,
+    note,
+    note_attributes,
+)
 
 DIMENSIONS: dict[str, tuple[str, ...]] = {
     "f": ("test_point", "output"),
@@ -49,6 +58,12 @@ MOMENTS = ("mean", "std")
 DRAWS = "draws.zarr"
 """The store's name in a run folder."""
 
+DIGEST = "digest"
+"""The attribute of a file that tells whether it is as it was saved."""
+
+WRITES_ALL: Any = {"write_empty_chunks": True}
+"""A chunk of zeros is written too, so that one that is missing was lost."""
+
 
 class DrawStore:
     """Arrays (chain, draw, ...) in groups, written segment by segment."""
@@ -62,7 +77,10 @@ class DrawStore:
         """
         self._dimensions = DIMENSIONS | {"y": ("test_point", columns)}
         self._constant_dimensions = CONSTANT_DIMENSIONS | {"y": ("point", columns)}
-        self._store = MemoryStore() if folder is None else LocalStore(folder / DRAWS)
+        self._folder = folder
+        self._store = MemoryStore() if folder is None else CheckedStore(folder / DRAWS)
+        if folder is not None and empty:
+            (folder / MANIFEST).unlink(missing_ok=True)
         self._root = zarr.open_group(self._store, mode="w" if empty else "a", zarr_format=3)
 
     def create(
@@ -85,9 +103,15 @@ class DrawStore:
                         "draw",
                         *_dimensions(self._dimensions, name, leaf.ndim),
                     ),
-                    compressors=None,
+                    compressors=CHECKSUM,
                     overwrite=True,
                 )
+            self._note(group, arrays)
+
+    def check(self, draws: int) -> None:
+        """Raise ``ValueError`` unless ``draws`` draws and the data are on disk as written."""
+        if self._folder is not None:
+            check(self._folder, self._folder / DRAWS, draws=draws)
 
     def write(self, first: int, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Draws from number ``first`` on, given (draw, chain, ...) by group and name."""
@@ -95,6 +119,7 @@ class DrawStore:
             for name, values in named.items():
                 draws = slice(first, first + len(values))
                 array: Any = self._root[f"{group}/{name}"]
+                array = array.with_config(WRITES_ALL)
                 array[:, draws] = np.swapaxes(values, 0, 1)
 
     def lengthen(self, draws: int) -> None:
@@ -111,12 +136,24 @@ class DrawStore:
             if group == "moments":
                 dimensions = ("moment", "chain", *_dimensions(DIMENSIONS, name, values.ndim - 2))
             self._root.require_group(group).create_array(
-                name, data=values, dimension_names=dimensions, compressors=None, overwrite=True
+                name,
+                data=values,
+                dimension_names=dimensions,
+                compressors=CHECKSUM,
+                config=WRITES_ALL,
+                overwrite=True,
             )
+        self._note(group, arrays)
 
     def put_attributes(self, attributes: Mapping[str, Any]) -> None:
-        """The attributes of the run."""
+        """The attributes of the run, which is finished then."""
+        if self._folder is not None:
+            note_attributes(self._folder, attributes)
         self._root.attrs.put(dict(attributes))
+
+    def _note(self, group: str, arrays: Iterable[str]) -> None:
+        if self._folder is not None:
+            note(self._folder, self._folder / DRAWS, [f"{group}/{name}" for name in arrays])
 
     def tree(self) -> DataTree:
         """The run: in memory, or read from disk where it is used."""
@@ -151,8 +188,10 @@ def save_run(run: DataTree, path: str | os.PathLike[str]) -> Path:
     """Write a run as one netCDF file, whole or not at all; missing folders are made."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    signed = run.copy()
+    signed.attrs = run.attrs | {DIGEST: digest(run)}
     with replacing(path) as partial:
-        run.to_netcdf(partial, engine="h5netcdf")
+        signed.to_netcdf(partial, engine="h5netcdf")
     return path
 
 
@@ -160,17 +199,18 @@ def load_run(path: str | os.PathLike[str]) -> DataTree:
     """A run that ``save_run`` wrote to a file, or ``sample`` to a folder.
 
     Of a folder, arrays are read where they are used; an unfinished run has NaN where draws are
-    still to be made. Raises ``FileNotFoundError``, or ``ValueError`` naming what is not a run.
+    still to be made. Nothing in either is executed. Raises ``FileNotFoundError``, or ``ValueError``
+    naming the file that is not as it was written: at once where one is missing or cut off, and
+    where an array is read if some of its bytes were altered.
     """
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"no run at {path}")
     try:
-        if path.is_dir():
-            return _open_folder(path)
-        with xarray.open_datatree(path, engine="h5netcdf") as tree:
-            return tree.load()
-    except (OSError, KeyError, ValueError) as error:
+        return _open_folder(path) if path.is_dir() else _open_file(path)
+    except BadInput:
+        raise
+    except Exception as error:  # what a damaged file raises is not documented
         raise bad_input(
             "run",
             got=f"{path}, which cannot be read ({error})",
@@ -182,4 +222,14 @@ def load_run(path: str | os.PathLike[str]) -> DataTree:
 def _open_folder(folder: Path) -> DataTree:
     if not (folder / DRAWS).is_dir():
         raise ValueError(f"it has no {DRAWS}")
+    check(folder, folder / DRAWS)
     return DrawStore(folder).tree()
+
+
+def _open_file(path: Path) -> DataTree:
+    with xarray.open_datatree(path, engine="h5netcdf") as tree:
+        run = tree.load()
+    # a file that others wrote has none
+    if DIGEST in run.attrs and run.attrs.pop(DIGEST) != digest(run):
+        raise ValueError("its contents are not those that were saved")
+    return run

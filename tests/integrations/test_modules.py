@@ -129,7 +129,7 @@ REFUSED = {
     "batch norm, flax": (
         bnn.from_flax,
         lambda: Flax(nnx.BatchNorm(WIDTH + 1, rngs=nnx.Rngs(0))),
-        "BatchStat.*batch normalisation",
+        "BatchStat.*batch normalisation.*or a constant array",
     ),
     "layer norm, flax": (
         bnn.from_flax,
@@ -173,6 +173,52 @@ def test_modules_that_are_more_than_a_function_are_refused(case):
     with pytest.raises(ValueError, match=message) as caught:
         wrap(make(), OUT)
     assert all(word in str(caught.value) for word in ("got", "expected", "probably"))
+
+
+class Constant(eqx.Module):
+    """Inputs turned by a matrix before a layer with parameters."""
+
+    turn: np.ndarray | jax.Array
+    layer: eqx.nn.Linear
+
+    def __call__(self, x):
+        return jnp.tanh(self.layer(self.turn @ x))
+
+
+def test_numpy_arrays_of_equinox_are_constants(x, rng):
+    turn = rng.standard_normal((D, D)).astype(x.dtype)
+    layer = eqx.nn.Linear(D, WIDTH, key=jax.random.key(0))
+    network = bnn.from_equinox(Constant(turn, layer), OUT)
+    params = network.init(jax.random.key(3), (D,), x.dtype)
+    assert set(params.hidden[0]) == {"layer.weight", "layer.bias"}
+    plain = bnn.from_equinox(Constant(np.eye(D, dtype=x.dtype), layer), OUT)
+    turned = plain.apply(params, x @ turn.T)
+    np.testing.assert_allclose(network.apply(params, x), turned, rtol=RELATIVE, atol=1e-6)
+    drawn = bnn.from_equinox(Constant(jnp.asarray(turn), layer), OUT).init(jax.random.key(3), (D,))
+    assert "turn" in drawn.hidden[0]
+
+
+@pytest.mark.parametrize("dropout", [eqx.nn.Dropout(0.0), eqx.nn.Dropout(0.5, inference=True)])
+def test_dropout_that_is_not_active_is_taken(dropout, x):
+    plain, idle = bnn.from_equinox(Equinox(), OUT), bnn.from_equinox(Equinox(dropout), OUT)
+    params = plain.init(jax.random.key(3), (D,), x.dtype)
+    np.testing.assert_array_equal(idle.apply(params, x), plain.apply(params, x))
+
+
+def test_a_table_of_stds_is_refused(kind):
+    wrap, module = kind
+    with pytest.raises(ValueError, match="module stds: got a dict; expected a function of a"):
+        wrap(module(), OUT, stds={"layers.0.weight": 1.0})
+
+
+def test_functions_that_return_no_array_are_refused(kind, rng):
+    x, y = rng.standard_normal((5, D)), rng.standard_normal((5, OUT))
+    nothing = bnn.Custom(lambda key, shape: (), lambda params, x: None)
+    with pytest.raises(ValueError, match="Custom apply: got a NoneType; expected an array"):
+        bnn.Posterior(bnn.Network([nothing, bnn.Dense(OUT)]), x, y, bnn.Gaussian(0.3))
+    wrap, module = kind
+    with pytest.raises(ValueError, match=r"module output: got a tuple; expected \(n, p\)"):
+        bnn.Posterior(wrap(module(lambda h: (h, h)), OUT), x, y, bnn.Gaussian(0.3))
 
 
 def test_features_that_are_not_vectors_are_refused(rng):

@@ -8,7 +8,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
+from numpyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO, log_likelihood
 from numpyro.infer.autoguide import AutoNormal
 from numpyro.infer.util import log_density
 
@@ -49,6 +49,23 @@ def test_log_density_is_ours_at_100_points(posterior):
 
     theirs, ours = jax.vmap(both)(jax.random.split(jax.random.key(1), 100))
     np.testing.assert_allclose(theirs, ours, rtol=RELATIVE)
+
+
+def test_the_log_likelihood_is_that_of_each_point(posterior):
+    """One column a point, by which ArviZ leaves one out, and the same in all."""
+    draws = 3
+    params = jax.vmap(lambda key: posterior.network.init(key, (D,)))(
+        jax.random.split(jax.random.key(1), draws)
+    )
+    values = {"w_std": jnp.array([0.7, 1.1, 1.6]), "w_std_out": jnp.array([1.4, 0.6, 0.9])}
+    theirs = log_likelihood(bnn.numpyro_model(posterior), named_parameters(params) | values)["obs"]
+    assert theirs.shape == (draws, N)
+    ours = jax.vmap(posterior.log_likelihood)(params, values)
+    np.testing.assert_allclose(theirs.sum(axis=1), ours, rtol=RELATIVE)
+    first = posterior.given({name: value[0] for name, value in values.items()})
+    f = first.network.apply(jax.tree.map(lambda leaf: leaf[0], params), posterior.x)
+    by_point = first.likelihood.point_log_densities(f, posterior.y)
+    np.testing.assert_allclose(theirs[0], by_point, rtol=RELATIVE)
 
 
 def test_data_given_to_the_model_count_as_the_posteriors_do(posterior):

@@ -10,6 +10,7 @@ import numpyro.distributions as dist
 import pytest
 from numpyro import handlers
 from numpyro.infer import MCMC, NUTS, Predictive
+from numpyro.infer.reparam import LocScaleReparam
 from numpyro.infer.util import log_density
 
 import bnnsample as bnn
@@ -263,11 +264,78 @@ def test_what_is_not_exact_is_refused_with_the_reason(case, data):
     assert all(word in str(caught.value) for word in ("got", "expected", "probably"))
 
 
+BENT = {
+    "clipped": (lambda f: jnp.clip(f, -20.0, 20.0), 50.0),
+    "clipped far out": (lambda f: jnp.clip(f, -100.0, 100.0), 3.0),
+    "switched off below": (lambda f: jax.nn.relu(f + 100.0), 100.0),
+    "slightly cubic": (lambda f: f + 1e-9 * f**3, 1e3),
+}
+
+
+@pytest.mark.parametrize("case", BENT.values(), ids=BENT)
+def test_what_bends_within_the_readouts_prior_is_refused(case, data):
+    link, std = case
+    change = {
+        "prior": dist.Normal(0.3, std).expand([WIDTH, OUT]).to_event(2),
+        "use": lambda psi, w: link(psi @ w),
+    }
+    wrapped = Repriorise(lambda x, y=None: model(x, y, **change), **SITES)
+    with pytest.raises(ValueError, match="site y: got a mean that is not features @ readout"):
+        log_density(numpyro.handlers.seed(wrapped, 0), data, {}, {})
+
+
+@pytest.mark.parametrize("std", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("offset", [0.0, 1e5 if X64 else 1e2])
+def test_what_is_linear_is_taken_whatever_its_size(std, offset, data):
+    change = {
+        "prior": dist.Normal(0.3 * std, std).expand([WIDTH, OUT]).to_event(2),
+        "use": lambda psi, w: psi @ w + offset * std,
+    }
+    wrapped = Repriorise(lambda x, y=None: model(x, y, **change), **SITES, form="marginal")
+    assert np.isfinite(log_density(numpyro.handlers.seed(wrapped, 0), data, {}, {})[0])
+
+
 @pytest.mark.parametrize("role", SITES)
 def test_a_site_that_is_not_there_is_refused(role, data):
     wrapped = Repriorise(model, **(SITES | {role: "elsewhere"}))
     with pytest.raises(ValueError, match=f"Repriorise {role}: got 'elsewhere', which is no site"):
         log_density(numpyro.handlers.seed(wrapped, 0), data, {}, {})
+
+
+def test_two_sites_of_one_name_are_refused():
+    with pytest.raises(ValueError, match="Repriorise: got sites .*; expected three names"):
+        Repriorise(model, readout="w", features="y", likelihood="y")
+
+
+def test_a_readout_that_is_reparametrised_is_refused(data):
+    apart = handlers.reparam(model, config={"w": LocScaleReparam(0)})
+    with pytest.raises(ValueError, match="got 'w', which is a deterministic site.*reparametrised"):
+        log_density(numpyro.handlers.seed(Repriorise(apart, **SITES), 0), data, {}, {})
+
+
+AROUND = {
+    "a known readout": lambda m: handlers.condition(m, {"w": jnp.ones((WIDTH, OUT))}),
+    "other targets": lambda m: handlers.condition(m, {"y": jnp.ones((N, OUT))}),
+    "an intervention": lambda m: handlers.do(m, {"w": jnp.ones((WIDTH, OUT))}),
+    "a power of the density": lambda m: handlers.scale(m, scale=0.5),
+}
+
+
+@pytest.mark.parametrize("around", AROUND.values(), ids=AROUND)
+@pytest.mark.parametrize("form", ["repriorised", "marginal"])
+def test_handlers_outside_that_would_change_what_is_hidden_are_refused(around, form, data):
+    wrapped = around(Repriorise(model, **SITES, form=form))
+    with pytest.raises(ValueError, match=r"Repriorise: got handlers\.\w+ around it.*belongs"):
+        log_density(numpyro.handlers.seed(wrapped, 0), data, {}, {})
+
+
+def test_handlers_outside_that_change_other_sites_are_taken(data, rng):
+    values = values_of(rng)
+    wrapped = Repriorise(model, **SITES, form="marginal")
+    expected, _ = log_density(wrapped, data, {}, values)
+    known = handlers.condition(wrapped, {"sigma": values.pop("sigma")})
+    density, _ = log_density(known, data, {}, values)
+    np.testing.assert_allclose(density, expected, rtol=RELATIVE)
 
 
 def test_a_subsampled_likelihood_is_refused(data):

@@ -115,3 +115,43 @@ def test_a_likelihood_that_is_flat_at_the_mode_has_a_pseudo_likelihood_all_the_s
     again = gram @ solve(gram + jnp.diag(1 / precision[:, 0]), fit.pseudo.y)
     tolerance = 1e-6 if X64 else 1e-2
     np.testing.assert_allclose(again, fit.mode, rtol=tolerance, atol=tolerance)
+
+
+def check_slope(evidence, z):
+    """Of ``evidence(z)``, which says whether it converged, against central differences."""
+    both = jax.jit(jax.value_and_grad(evidence, has_aux=True))
+    (_, converged), slope = both(z)
+    assert bool(converged)
+    step, tolerance = (3e-5, 1e-5) if X64 else (3e-2, 3e-2)
+    values = [[both(z + way * shift)[0][0] for way in (1, -1)] for shift in step * np.eye(z.size)]
+    differences = [(up - down) / (2 * step) for up, down in values]
+    scale = float(jnp.max(jnp.abs(slope)))
+    np.testing.assert_allclose(slope, jnp.stack(differences), rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("name", [name for name in LIKELIHOODS if name != "Gaussian"])
+def test_the_slope_of_the_evidence_is_that_of_its_central_differences(name, x, rng):
+    """In the size of the kernel, in another kernel added to it, and in the likelihood's scales."""
+    likelihood, targets = LIKELIHOODS[name]
+    y = bnn.Posterior(bnn.fcn(1, 2, OUT), np.ones((N, 1)), targets(rng, N, OUT), likelihood).y
+    first, second = jnp.asarray(KERNEL(x)), jnp.asarray(RBF(0.6)(x))
+    leaves, structure = jax.tree.flatten(likelihood)
+
+    def evidence(z):
+        gram = 0.7 * jnp.exp(z[0]) * (first + z[1] * second)
+        scales = [jnp.exp(part) * leaf for part, leaf in zip(z[2:], leaves, strict=True)]
+        fit = laplace_fit(gram, jax.tree.unflatten(structure, scales), y, outputs=OUT)
+        return fit.log_evidence, fit.converged
+
+    check_slope(evidence, jnp.zeros(2 + len(leaves)).at[1].set(0.3))
+
+
+def test_the_slope_where_the_likelihood_curves_upwards(gram, rng):
+    """Outliers of a Student t: their curvature is negative at the mode, and counts as it is."""
+    y = jnp.asarray(rng.standard_normal((N, 1))).at[jnp.array([2, 7]), 0].add(9.0)
+
+    def evidence(z):
+        fit = laplace_fit(gram, bnn.StudentT(2.5, jnp.exp(z[0])), y, outputs=1)
+        return fit.log_evidence, fit.converged
+
+    check_slope(evidence, jnp.array([-1.0]))

@@ -169,6 +169,49 @@ def test_targets_that_the_likelihood_cannot_have_are_refused(case):
     assert all(word in str(caught.value) for word in ("got", "expected", "probably"))
 
 
+COUNTS = {
+    "float32": (np.float32, 2**24 - 1, 2**24),
+    "float64": (np.float64, 2**53 - 1, 2**53),
+}
+
+
+@pytest.mark.parametrize("likelihood", [bnn.Poisson(), bnn.NegativeBinomial(1.7)])
+@pytest.mark.parametrize("case", COUNTS.values() if X64 else [COUNTS["float32"]])
+def test_counts_are_taken_up_to_where_their_type_leaves_some_out(case, likelihood):
+    dtype, largest, too_large = case
+    x, network = np.ones((3, 2), dtype), bnn.fcn(1, 5, 1)
+    taken = bnn.Posterior(network, x, np.array([0, 7, largest], dtype), likelihood).y
+    assert int(taken[2, 0]) == largest
+    for count in (too_large, 1e9 * too_large):
+        with pytest.raises(ValueError, match=rf"y: got .* at index \(1, 0\); .* below {too_large}"):
+            bnn.Posterior(network, x, np.array([0, count, 7], dtype), likelihood)
+
+
+def test_counts_beyond_float32_are_refused_where_x64_is_off():
+    x, network = np.ones((3, 2)), bnn.fcn(1, 5, 1)
+    with jax.enable_x64(False):
+        for count in (20_000_001, 3_000_000_000):
+            with pytest.raises(ValueError, match="y: got .*from where on float32.*jax_enable_x64"):
+                bnn.Posterior(network, x, np.array([0, count, 7]), bnn.Poisson())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda several: bnn.StudentT(3.0, several),
+        lambda several: bnn.StudentT(several, 0.7),
+        lambda several: bnn.NegativeBinomial(several),
+        lambda several: bnn.Dense(2, several),
+        lambda several: bnn.Dense(2, 1.0, several),
+    ],
+)
+@pytest.mark.parametrize("several", [np.ones(2), np.ones(1), np.full((3, 2), 0.5)])
+def test_several_scales_are_refused_where_there_is_one_for_all_outputs(make, several):
+    shape = str(several.shape).replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(ValueError, match=f"array of shape {shape}.*one number for all outputs"):
+        make(several)
+
+
 def test_an_odd_number_of_outputs_is_refused_for_means_and_variances():
     with pytest.raises(ValueError, match="network: got 3 outputs; expected two for each column"):
         bnn.Posterior(bnn.fcn(1, 5, 3), np.ones((3, 2)), np.ones(3), bnn.HeteroscedasticGaussian())

@@ -13,6 +13,8 @@ from numpyro.infer.util import log_density, unconstrain_fn
 import bnnsample as bnn
 from bnnsample.models.hyperpriors import constrained, prior_centre
 from bnnsample.models.scales import substitute
+from bnnsample.repriorisation.span import span_of
+from bnnsample.sampling.rebuild import rebuild
 from tests.conftest import X64
 from tests.zoo import PRIORS
 
@@ -43,13 +45,92 @@ def test_priors_made_apart_are_named_by_their_layers(data):
     assert list(posterior.hyperpriors) == names
 
 
-def test_names_stay_when_a_posterior_is_made_of_anothers_parts(data):
-    network = bnn.fcn(1, 5, 2, w_std=dist.HalfNormal(1.0))
-    first = bnn.Posterior(network, *data, bnn.Gaussian(dist.HalfNormal(0.3)))
+def _apart():
+    return bnn.Network(
+        [bnn.Dense(5, dist.HalfNormal(1.0)), bnn.Dense(4, dist.HalfNormal(1.0)), bnn.Dense(2)]
+    ), bnn.Gaussian(0.3)
+
+
+def _shared_by_layers():
+    w_std = dist.HalfNormal(1.0)
+    return bnn.fcn(1, 5, 2, w_std=w_std, w_std_out=w_std), bnn.Gaussian(dist.HalfNormal(0.3))
+
+
+def _shared_with_the_noise():
+    scale = dist.HalfNormal(1.0)
+    return bnn.fcn(1, 5, 2, w_std=scale, b_std=dist.Gamma(2.0, 1.0)), bnn.Gaussian(scale)
+
+
+def _shared_and_apart():
+    w_std = dist.HalfNormal(1.0)
+    layers = [bnn.Dense(5, w_std), bnn.Dense(4, dist.HalfNormal(1.0)), bnn.Dense(2, w_std, w_std)]
+    return bnn.Network(layers), bnn.Gaussian(0.3)
+
+
+PARTS = {
+    "short names": (
+        lambda: (bnn.fcn(1, 5, 2, w_std=dist.HalfNormal(1.0)), bnn.Gaussian(dist.HalfNormal(0.3))),
+        ["w_std", "noise_std"],
+    ),
+    "long names": (_apart, ["layer_0_w_std", "layer_1_w_std"]),
+    "shared by layers": (_shared_by_layers, ["w_std", "noise_std"]),
+    "shared with the noise": (_shared_with_the_noise, ["w_std", "b_std"]),
+    "shared and apart": (_shared_and_apart, ["layer_0_w_std", "layer_1_w_std"]),
+}
+
+
+@pytest.fixture(params=PARTS.values(), ids=PARTS)
+def parts(request):
+    """Network and likelihood, and the names of their hyperparameters."""
+    make, names = request.param
+    return *make(), names
+
+
+def test_names_stay_when_a_posterior_is_made_of_anothers_parts(parts, data):
+    network, likelihood, names = parts
+    first = bnn.Posterior(network, *data, likelihood)
+    assert list(first.hyperpriors) == names
     again = bnn.Posterior(first.network, *data, first.likelihood)
     assert again.hyperpriors == first.hyperpriors
     passed = jax.jit(lambda posterior: posterior)(first)
     assert list(passed.hyperpriors) == list(first.hyperpriors)
+
+
+def test_names_stay_where_the_network_is_that_of_the_inputs_span(parts, rng):
+    network, likelihood, names = parts
+    x, y = rng.standard_normal((3, D + 4)), rng.standard_normal((3, 2))
+    span = span_of(bnn.Posterior(network, x, y, likelihood))
+    assert span is not None
+    assert list(span.posterior.hyperpriors) == names
+
+
+def test_a_prior_in_several_places_is_one_hyperparameter_after_its_text_too(parts, data):
+    """As a run is resumed: each place has a distribution of its own, with the name of the first."""
+    network, likelihood, names = parts
+    first = bnn.Posterior(network, *data, likelihood)
+    again = bnn.Posterior(rebuild(repr(first.network)), *data, rebuild(repr(first.likelihood)))
+    assert list(again.hyperpriors) == names
+    assert repr(again.network) == repr(first.network)
+    params = first.network.init(jax.random.key(2), (D,))
+    values = {name: 0.4 + 0.3 * index for index, name in enumerate(names)}
+    np.testing.assert_allclose(
+        again.log_density(params, values), first.log_density(params, values), rtol=RELATIVE
+    )
+
+
+def test_a_new_prior_is_not_taken_for_a_named_one(rng):
+    """Layer 2 of another posterior, moved to 4, has the name that the new layer 2 is to have."""
+    erf, (x, y) = bnn.Activation("erf"), rng.standard_normal((2, N, 1))
+
+    def own():
+        return bnn.Dense(4, dist.HalfNormal(1.0))
+
+    old = bnn.Posterior(
+        bnn.Network([own(), erf, own(), erf, bnn.Dense(1)]), x, y, bnn.Gaussian(0.3)
+    )
+    moved = [own(), erf, own(), erf, old.network.layers[2], erf, bnn.Dense(1)]
+    with pytest.raises(ValueError, match="hyperparameter layer_2_w_std: got a prior beside anoth"):
+        bnn.Posterior(bnn.Network(moved), x, y, bnn.Gaussian(0.3))
 
 
 def test_log_density_is_that_of_the_scales_known_and_their_priors(data):
@@ -114,6 +195,10 @@ BAD_PRIORS = {
     "negative too": dist.Uniform(-0.5, 2.0),
     "hardly negative": dist.Uniform(-0.001, 10.0),
     "improper": dist.ImproperUniform(dist.constraints.positive, (), ()),
+    "masked": dist.HalfNormal(1.0).mask(False),
+    "masked inside": dist.TransformedDistribution(
+        dist.HalfNormal(1.0).mask(False), dist.transforms.PowerTransform(0.5)
+    ),
     "several": dist.HalfNormal(np.ones(2)),
     "vector": dist.Dirichlet(np.ones(3)),
 }

@@ -191,3 +191,13 @@ def test_values_of_other_hyperparameters_are_refused(rng):
 def test_a_kernel_of_unknown_scales_is_refused(rng):
     with pytest.raises(ValueError, match=r"network: got an unknown scale, Hyperparameter"):
         bnn.nngp(bnn.fcn(1, 5, 1, w_std=dist.HalfNormal(1.0)), rng.standard_normal((3, 2)))
+
+
+def test_a_float32_run_of_labels_goes_on_where_float64_is_the_default(rng, tmp_path):
+    posterior = posterior_of("categorical", rng)
+    x, y = (np.asarray(a, "f4") for a in (posterior.x, posterior.y))
+    narrow = bnn.Posterior(posterior.network, x, y, posterior.likelihood)
+    sample(bnn.standard(narrow), None, out=tmp_path)
+    run = bnn.resume(tmp_path, extra_draws=2)
+    assert run["posterior"].sizes["draw"] == DRAWS + 2
+    assert run.attrs["dtype"] == "float32"

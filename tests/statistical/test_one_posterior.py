@@ -7,8 +7,6 @@ with free seeds; with the fixed ones a failure means a change in the law of the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import jax
 import numpy as np
 import pytest
@@ -16,10 +14,9 @@ from arviz_stats.sampling_diagnostics import mcse, rhat
 from xarray import DataArray, DataTree
 
 import bnnsample as bnn
-from bnnsample.pytrees import as_pytree
-from bnnsample.repriorisation.base import unflatten
-from bnnsample.repriorisation.parameters import Repriorised
+from bnnsample.diagnostics.validation.conjugate import conjugate_test
 from tests.conftest import X64
+from tests.diagnostics.validation.faults import WithoutLogDeterminant, variance_for_std
 
 pytestmark = pytest.mark.skipif(not X64, reason="checks the law, which precision does not change")
 LARGEST_Z = 4.5
@@ -86,18 +83,6 @@ def test_rao_blackwellised_predictions_have_the_moments_of_the_draws(reference):
         assert np.max(np.abs(difference.mean(("chain", "draw")).values / error)) < LARGEST_Z
 
 
-@as_pytree("posterior", "ridge")
-@dataclass(frozen=True)
-class WithoutLogDeterminant(Repriorised):
-    """The map with its change of volume forgotten: a plausible mistake."""
-
-    def log_likelihood(self, position):
-        hidden, phi = unflatten(self.posterior, position)
-        features = self.posterior.network.features(hidden, self.posterior.x)
-        logdet = self._bijection.forward_and_logdet(features, phi)[1]
-        return super().log_likelihood(position) - logdet
-
-
 def test_a_dropped_log_determinant_is_caught(posterior, x_test, reference):
     seed, marginal = reference
     broken = draw(WithoutLogDeterminant(posterior, 0.16), x_test, seed + 40)
@@ -113,14 +98,6 @@ def fixed_features() -> bnn.Posterior:
     return bnn.Posterior(network, x, y, bnn.Gaussian(0.5))
 
 
-def conjugate_moments(posterior: bnn.Posterior) -> tuple[np.ndarray, np.ndarray]:
-    hidden = posterior.parameter_shapes.hidden
-    psi = np.asarray(posterior.network.features(hidden, posterior.x))
-    precision = np.eye(psi.shape[1]) + psi.T @ psi / 0.25
-    covariance = np.linalg.inv(precision)
-    return covariance @ psi.T @ np.asarray(posterior.y) / 0.25, covariance
-
-
 @pytest.mark.parametrize(
     ("target", "sampler"),
     [
@@ -133,35 +110,14 @@ def conjugate_moments(posterior: bnn.Posterior) -> tuple[np.ndarray, np.ndarray]
     ids=["standard HMC", "standard NUTS", "repriorised HMC", "repriorised NUTS", "marginal"],
 )
 def test_fixed_features_give_conjugate_linear_regression(fixed_features, target, sampler):
-    # 10 means and 10 second moments at 4 standard errors, five runs
-    run = bnn.sample(
-        target(fixed_features), sampler, chains=4, warmup=200, draws=1500, seed=3,
-        keep=("parameters",),
-    )  # fmt: skip
-    mean, covariance = conjugate_moments(fixed_features)
-    readout = run["posterior"]["readout"]
-    squared = (readout - mean[None, None]) ** 2
-    for values, expected in (
-        (readout, mean),
-        (squared, np.broadcast_to(np.diag(covariance)[:, None], mean.shape)),
-    ):
-        error = np.asarray(mcse(values, method="mean"))
-        z = (values.mean(("chain", "draw")).values - expected) / error
-        assert np.max(np.abs(z)) < 4
+    verdict = conjugate_test(fixed_features, target, sampler, seed=3)
+    assert verdict.ok, verdict
 
 
 def test_noise_taken_for_a_variance_is_caught(fixed_features):
     """Negative control of the conjugate check: noise_std = 0.25 in place of 0.5."""
-    wrong = bnn.Posterior(
-        fixed_features.network, fixed_features.x, fixed_features.y, bnn.Gaussian(0.25)
-    )
-    run = bnn.sample(
-        bnn.marginal(wrong), chains=4, warmup=10, draws=1500, seed=3, keep=("parameters",)
-    )
-    mean, _ = conjugate_moments(fixed_features)
-    readout = run["posterior"]["readout"]
-    z = (readout.mean(("chain", "draw")).values - mean) / np.asarray(mcse(readout, method="mean"))
-    assert np.max(np.abs(z)) > 8
+    verdict = conjugate_test(fixed_features, variance_for_std, bnn.HMC(), seed=3)
+    assert max(finding.value for finding in verdict.findings) > 8
 
 
 @pytest.mark.slow

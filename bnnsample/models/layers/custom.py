@@ -36,7 +36,15 @@ class Custom(AbstractLayer):
         dtype = jnp.result_type(float)
         batch = jax.ShapeDtypeStruct((1, *input_shape), dtype)
         params = jax.eval_shape(lambda: self.init(jax.random.key(0), input_shape, dtype))
-        return jax.eval_shape(self.apply_function, params, batch).shape[1:]
+        out = jax.eval_shape(self.apply_function, params, batch)
+        if not isinstance(out, jax.ShapeDtypeStruct):
+            raise bad_input(
+                "Custom apply",
+                got=f"a {type(out).__name__}",
+                expected="an array (n, ...)",
+                probably="a function that returns nothing, or its state beside the outputs",
+            )
+        return out.shape[1:]
 
     def init(self, key: Key[Array, ""], input_shape: Shape, dtype: Any) -> Params:
         params = self.init_function(key, input_shape)

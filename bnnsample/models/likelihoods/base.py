@@ -74,13 +74,28 @@ def one_column_per_output(y: Array, outputs: int) -> None:
 
 
 def whole_numbers(y: Array, low: int, high: int | None, *, expected: str, probably: str) -> Array:
-    """``y`` as integers from ``low`` to ``high``; raises ``ValueError`` where it has others."""
+    """``y`` as integers from ``low`` to ``high``; raises ``ValueError`` where it has others.
+
+    And where its floating type, through which all data pass, leaves out whole numbers.
+    """
     if isinstance(y, Tracer):
         return y.astype(int)
     values = np.asarray(y)
     wrong = (values != np.round(values)) | (values < low)
     if high is not None:
         wrong |= values > high
+    _check_none(wrong, values, expected, probably)
+    below = 2 ** (np.finfo(np.result_type(values, np.float16)).nmant + 1)
+    _check_none(
+        values >= below,
+        values,
+        expected=f"whole numbers below {below}, from where on {values.dtype} leaves some out",
+        probably="counts of another unit, or float32 where jax_enable_x64 would give float64",
+    )
+    return jnp.asarray(values.astype(int))
+
+
+def _check_none(wrong: np.ndarray, values: np.ndarray, expected: str, probably: str) -> None:
     if wrong.any():
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         raise bad_input(
@@ -89,4 +104,3 @@ def whole_numbers(y: Array, low: int, high: int | None, *, expected: str, probab
             expected=expected,
             probably=probably,
         )
-    return jnp.asarray(values.astype(int))

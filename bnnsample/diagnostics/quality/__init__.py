@@ -1,0 +1,1 @@
+"""How good predictions are: scores against targets that were held out, and checks of the model."""

@@ -1,0 +1,126 @@
+"""Scores by test point of class labels under a predictive mixture, and their calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import logsumexp
+from jaxtyping import Array, Float
+
+from bnnsample.diagnostics.quality.predictive import Predictive
+from bnnsample.models.likelihoods.base import AbstractLikelihood
+from bnnsample.models.scales import promoting_as_numpyro
+
+BINS = 10
+"""Of confidence, of equal width; a choice: more have too few points of a small test set."""
+
+REPLICATES = 1000
+"""Sets of labels drawn from the predictive, for the bands of the calibration error."""
+
+BAND = 0.025, 0.975
+
+
+class LabelScores(NamedTuple):
+    """Scores of each label, (m, columns), and how sure the likeliest class was.
+
+    ``log_loss``: minus the log of the label's probability. ``brier``: squared distance of the
+    probabilities to the label's, summed over classes, from 0 to 2 (Brier 1950). ``right``: whether
+    the likeliest class was the label. ``confidence``: its probability.
+    """
+
+    log_loss: Float[Array, "m columns"]
+    brier: Float[Array, "m columns"]
+    right: Float[Array, "m columns"]
+    confidence: Float[Array, "m columns"]
+
+
+def label_scores(predictive: Predictive, y: Array) -> LabelScores:
+    """The scores of labels ``y`` (m, columns), some points at a time."""
+    return predictive.by_blocks(lambda part, y, key: _scores(part, y), y, seed=0)
+
+
+@jax.jit
+def _scores(predictive: Predictive, y: Array) -> LabelScores:
+    def log_probabilities(law: AbstractLikelihood, f: Array) -> Array:
+        with promoting_as_numpyro():
+            distribution = law.distribution(f)
+            classes = distribution.enumerate_support(expand=False)
+            return jnp.moveaxis(distribution.log_prob(classes), 0, -1)
+
+    of_components = predictive.each(log_probabilities)
+    logs = logsumexp(of_components, axis=0) - jnp.log(len(of_components))
+    probabilities = jnp.exp(logs)
+    labels = jax.nn.one_hot(y, logs.shape[-1], dtype=logs.dtype)
+    return LabelScores(
+        log_loss=-jnp.take_along_axis(logs, y[..., None], axis=-1)[..., 0],
+        brier=jnp.sum((probabilities - labels) ** 2, axis=-1),
+        right=(jnp.argmax(logs, axis=-1) == y).astype(logs.dtype),
+        confidence=jnp.max(probabilities, axis=-1),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """How often the likeliest class was right, beside how sure of it the predictive was.
+
+    By bins of confidence with the ``edges`` (bins + 1,): ``count`` of labels, their mean
+    ``confidence``, the ``accuracy``, and the ``band`` (2, bins) that 95 % of accuracies would lie
+    in were the confidence right; NaN where there are none. ``error``: the expected calibration
+    error, ``|accuracy - confidence|`` averaged over labels (Naeini et al. 2015), which is above 0
+    for the best of forecasts, and ``error_band`` that of 95 % of these.
+    """
+
+    edges: np.ndarray
+    count: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    band: np.ndarray
+    error: float
+    error_band: tuple[float, float]
+
+    @property
+    def ok(self) -> bool:
+        """Whether the error is no larger than chance explains, 39 times of 40."""
+        return self.error <= self.error_band[1]
+
+
+def calibration(confidence: np.ndarray, right: np.ndarray, seed: int) -> Calibration:
+    """The calibration of labels given by their ``confidence`` and whether they were ``right``.
+
+    Bands are those of consistency resampling (Broecker and Smith 2007): which labels are right is
+    drawn anew with the confidence as probability. Confidence itself is not resampled.
+    """
+    confidence, right = confidence.ravel(), right.ravel()
+    cells = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    members = cells == np.arange(BINS)[:, None]
+    count = members.sum(axis=1)
+
+    def accuracies(right: np.ndarray) -> np.ndarray:
+        return _divided(right @ members.T, count)
+
+    drawn = np.random.default_rng(seed).random((REPLICATES, len(confidence))) < confidence
+    mean, accuracy, drawn_accuracy = (
+        accuracies(np.asarray(values, float)) for values in (confidence, right, drawn)
+    )
+
+    def error(accuracy: np.ndarray) -> np.ndarray:
+        return np.nansum(np.abs(accuracy - mean) * count, axis=-1) / len(confidence)
+
+    low, high = np.quantile(error(drawn_accuracy), BAND)
+    return Calibration(
+        edges=np.linspace(0, 1, BINS + 1),
+        count=count,
+        confidence=mean,
+        accuracy=accuracy,
+        band=np.quantile(drawn_accuracy, BAND, axis=0),
+        error=float(error(accuracy)),
+        error_band=(float(low), float(high)),
+    )
+
+
+def _divided(sums: np.ndarray, count: np.ndarray) -> np.ndarray:
+    return np.where(count > 0, sums / np.maximum(count, 1), np.nan)

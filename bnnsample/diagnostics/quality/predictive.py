@@ -1,0 +1,149 @@
+"""The law of targets that were not seen, as a mixture: of all draws, of some networks, or of one.
+
+Under Gaussian noise a component may be Gaussian in the outputs too, as it is where a readout was
+integrated out: few draws then already make a smooth mixture (Rao-Blackwell).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key
+from xarray import DataTree
+
+from bnnsample.checks import as_finite_array, bad_input
+from bnnsample.diagnostics.convergence import check_finished
+from bnnsample.models.likelihoods.base import AbstractLikelihood
+from bnnsample.models.likelihoods.discrete import Bernoulli, Categorical
+from bnnsample.models.likelihoods.gaussian import Gaussian
+from bnnsample.models.posterior import Posterior
+from bnnsample.models.scales import hyperparameters, substitute
+from bnnsample.pytrees import as_pytree
+from bnnsample.sampling.predict import likelihood_of
+
+FUNCTION_DRAWS = 1000
+"""Components that a Gaussian law of the outputs is drawn as where the noise is not Gaussian: means
+then err by 3 % of the outputs' standard deviation; arbitrary."""
+
+BLOCK_BYTES = 2**26
+"""Outputs of all components computed with at a time take at most this much memory, or those at one
+point; arbitrary."""
+
+
+@as_pytree("likelihood", "f", "f_std", "values")
+@dataclass(frozen=True, eq=False)
+class Predictive:
+    """The law of targets at m points: a mixture of k equally weighted ones.
+
+    ``f`` (k, m, o): the outputs that each component sees through ``likelihood``; their means where
+    ``f_std`` (k, m, o) is given, which is for Gaussian noise alone. ``values``: hyperparameters of
+    the likelihood, (k, ...) by name.
+    """
+
+    likelihood: AbstractLikelihood
+    f: Float[Array, "k m o"]
+    f_std: Float[Array, "k m o"] | None = None
+    values: Mapping[str, Float[Array, "k ..."]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.likelihood.varies_by_point:
+            raise bad_input(
+                "likelihood",
+                got="noise known by training point",
+                expected="a law of targets at other points",
+                probably="one noise for all points, or HeteroscedasticGaussian(), was meant",
+            )
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether the targets are labels of a few classes, with a probability for each."""
+        return isinstance(self.likelihood, Bernoulli | Categorical)
+
+    def as_targets(self, y_test: object) -> Array:
+        """``y_test`` (m, columns), or (m,), checked as training targets are."""
+        y = as_finite_array("y_test", y_test, min_ndim=1)
+        y = (y[:, None] if y.ndim == 1 else y).astype(self.f.dtype)
+        points, outputs = self.f.shape[1:]
+        if len(y) != points:
+            raise bad_input(
+                "y_test",
+                got=f"{len(y)} rows",
+                expected=f"{points}, one for each test point",
+                probably="the targets of another split",
+            )
+        return self.likelihood.as_targets(y, outputs)
+
+    def each(self, function: Callable[..., Array], *by_component: Array) -> Float[Array, "k ..."]:
+        """``function(law, f, ...)`` of every component, ``law`` a likelihood of known scales."""
+
+        def one(f: Array, f_std: Array | None, values: dict[str, Array], *more: Array) -> Array:
+            law = substitute(self.likelihood, values)
+            if f_std is not None:
+                law = Gaussian(jnp.sqrt(law.distribution(f).variance + f_std**2))
+            return function(law, f, *more)
+
+        return jax.vmap(one)(self.f, self.f_std, dict(self.values), *by_component)
+
+    def by_blocks[Scores](
+        self, score: Callable[[Predictive, Array, Key[Array, ""]], Scores], y: Array, seed: int
+    ) -> Scores:
+        """``score(part, y, key)`` of some points at a time, as memory allows, joined again.
+
+        ``Scores`` is a tree of arrays that have points first.
+        """
+        components, points, outputs = self.f.shape
+        largest = max(1, BLOCK_BYTES // (components * outputs * self.f.dtype.itemsize))
+        key = jax.random.key(seed)
+        parts = []
+        for start in range(0, points, largest):
+            rows = slice(start, start + largest)
+            f_std = None if self.f_std is None else self.f_std[:, rows]
+            part = Predictive(self.likelihood, self.f[:, rows], f_std, self.values)
+            parts.append(score(part, y[rows], jax.random.fold_in(key, start)))
+        return jax.tree.map(lambda *own: np.concatenate(own), *parts)
+
+
+def predictive_of(run: DataTree, posterior: Posterior | None = None) -> Predictive:
+    """What a run predicts at its test inputs: a component for each draw.
+
+    With the moments of the outputs given the hidden weights where the readout was integrated out,
+    and each draw's own hyperparameters. ``posterior``, the one that was sampled, is needed only
+    where its likelihood cannot be made again from the run. Raises ``ValueError`` for a run that is
+    not finished, or without predictions.
+    """
+    check_finished(run)
+    if "predictions" not in run.children:
+        raise bad_input(
+            "run",
+            got="no predictions",
+            expected="predictions at the inputs of the targets",
+            probably="sample(...) without x_test",
+        )
+    likelihood = likelihood_of(run) if posterior is None else posterior.likelihood
+    predictions = run.children["predictions"].dataset
+
+    def joined(values: np.ndarray) -> Array:
+        return jnp.asarray(values.reshape(-1, *values.shape[2:]))
+
+    values = {
+        name: joined(run.children["posterior"].dataset[name].values)
+        for name in hyperparameters(likelihood)
+    }
+    if "f_mean" in predictions:
+        f, f_std = (joined(predictions[name].values) for name in ("f_mean", "f_std"))
+        return Predictive(likelihood, f, f_std, values)
+    return Predictive(likelihood, joined(predictions["f"].values), None, values)
+
+
+def of_gaussian_outputs(
+    likelihood: AbstractLikelihood, mean: Float[Array, "m o"], std: Float[Array, "m o"], seed: int
+) -> Predictive:
+    """What independent Gaussian outputs predict, drawn where the noise is not Gaussian too."""
+    if isinstance(likelihood, Gaussian):
+        return Predictive(likelihood, mean[None], std[None])
+    noise = jax.random.normal(jax.random.key(seed), (FUNCTION_DRAWS, *mean.shape), mean.dtype)
+    return Predictive(likelihood, mean[None] + std[None] * noise)

@@ -1,0 +1,177 @@
+"""How good predictions are, by proper scores and by whether they are as sure as they should be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array
+from scipy.stats import binomtest, kstest
+from xarray import DataTree
+
+from bnnsample.checks import bad_input, check_count
+from bnnsample.diagnostics.quality.classes import Calibration, calibration, label_scores
+from bnnsample.diagnostics.quality.predictive import Predictive, predictive_of
+from bnnsample.diagnostics.quality.scores import LEVELS, point_scores
+
+HISTOGRAM_BINS = 10
+"""Of the PIT histogram."""
+
+
+class Score(NamedTuple):
+    """A score averaged over test points, and its standard error, NaN of a single point.
+
+    The error is that of another sample of test points, with the training data as they are.
+    """
+
+    value: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} ± {self.error:.2g}"
+
+
+class Interval(NamedTuple):
+    """The central predictive intervals of a probability: how often targets lay inside, how wide.
+
+    ``low`` and ``high``: 95 % interval of the ``coverage`` as a binomial share (Clopper and
+    Pearson 1934), which takes targets for independent. ``width``: the mean, in the units of ``y``.
+    """
+
+    level: float
+    coverage: float
+    low: float
+    high: float
+    width: float
+
+
+@dataclass(frozen=True, eq=False)
+class Quality:
+    """Scores of predictions by name, and whether they are as sure as they should be.
+
+    Of numbers and counts: ``"log density"`` of a point's targets, ``"RMSE"``, ``"CRPS"``;
+    ``intervals`` of 50, 90 and 95 %; ``pit`` (m, columns), uniform for the right predictive, and
+    the p-value of that by Kolmogorov and Smirnov, which takes them for independent. Of classes:
+    ``"accuracy"``, ``"log loss"``, ``"Brier"``; and their ``calibration``.
+    """
+
+    scores: dict[str, Score]
+    intervals: tuple[Interval, ...] = ()
+    pit: np.ndarray | None = None
+    pit_p_value: float = math.nan
+    calibration: Calibration | None = None
+
+    @property
+    def pit_histogram(self) -> np.ndarray | None:
+        """Shares of the PIT values in ten bins of equal width, all 0.1 for the right predictive."""
+        if self.pit is None:
+            return None
+        counts, _ = np.histogram(self.pit, HISTOGRAM_BINS, (0, 1))
+        return counts / self.pit.size
+
+    def as_dict(self) -> dict[str, Any]:
+        """All but the single PIT values, as JSON takes it: numbers that are not finite are None."""
+        found: dict[str, Any] = {name: score._asdict() for name, score in self.scores.items()}
+        if self.pit is not None:
+            found["intervals"] = [interval._asdict() for interval in self.intervals]
+            found["PIT"] = {"histogram": self.pit_histogram, "p_value": self.pit_p_value}
+        if self.calibration is not None:
+            found["calibration"] = vars(self.calibration)
+        return _as_json(found)
+
+    def __str__(self) -> str:
+        lines = [f"{name:<20}{score}" for name, score in self.scores.items()]
+        lines += [
+            f"{f'{own.level:.0%} interval':<20}{own.coverage:.1%} inside "
+            f"({own.low:.1%} to {own.high:.1%}), mean width {own.width:.4g}"
+            for own in self.intervals
+        ]
+        if self.pit is not None:
+            lines.append(f"{'PIT uniform':<20}p = {self.pit_p_value:.2g}")
+        if self.calibration is not None:
+            low, high = self.calibration.error_band
+            lines.append(
+                f"{'calibration error':<20}{self.calibration.error:.4g} "
+                f"({low:.4g} to {high:.4g} were it calibrated)"
+            )
+        return "\n".join(lines)
+
+
+def quality(predictive: Predictive | DataTree, y_test: ArrayLike, *, seed: int = 0) -> Quality:
+    """How well a run, or a ``Predictive``, predicts targets ``y_test`` (m, columns), or (m,).
+
+    The targets are those at the run's test inputs, of the kind that the likelihood is of, which
+    also decides what is scored. ``seed`` fixes what is drawn: targets for intervals and CRPS, the
+    PIT of counts and the bands of classes. Raises ``ValueError`` for targets that do not fit, for a
+    run without predictions, and where noise is known by training point only.
+    """
+    check_count("seed", seed, minimum=0)
+    if isinstance(predictive, DataTree):
+        predictive = predictive_of(predictive)
+    if not isinstance(predictive, Predictive):
+        raise bad_input(
+            "predictive",
+            got=f"a {type(predictive).__name__}",
+            expected="a run, or a Predictive such as those of bnn.baselines(...)",
+            probably="an array of draws, or a posterior that was not sampled yet",
+        )
+    of_kind = _of_labels if predictive.of_classes else _of_numbers
+    return of_kind(predictive, predictive.as_targets(y_test), seed)
+
+
+def _of_labels(predictive: Predictive, y: Array, seed: int) -> Quality:
+    scores = label_scores(predictive, y)
+    return Quality(
+        {
+            "accuracy": _mean(scores.right),
+            "log loss": _mean(scores.log_loss),
+            "Brier": _mean(scores.brier),
+        },
+        calibration=calibration(np.asarray(scores.confidence), np.asarray(scores.right), seed),
+    )
+
+
+def _of_numbers(predictive: Predictive, y: Array, seed: int) -> Quality:
+    scores = point_scores(predictive, y, seed)
+    squared = _mean(scores.error**2)
+    root = math.sqrt(squared.value)
+    pit, widths = np.asarray(scores.pit), np.mean(scores.widths, axis=(0, 1))
+    return Quality(
+        {
+            "log density": _mean(scores.log_density[:, None]),
+            # to first order, as the root of a mean
+            "RMSE": Score(root, squared.error / (2 * root) if root else 0.0),
+            "CRPS": _mean(scores.crps),
+        },
+        intervals=tuple(
+            _interval(level, pit, float(width)) for level, width in zip(LEVELS, widths, strict=True)
+        ),
+        pit=pit,
+        pit_p_value=float(kstest(pit.ravel(), "uniform").pvalue),
+    )
+
+
+def _mean(values: ArrayLike) -> Score:
+    """Over points (rows) and columns; columns of a point depend on each other."""
+    by_point = np.mean(values, axis=1)
+    count = len(by_point)
+    error = by_point.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan
+    return Score(float(by_point.mean()), float(error))
+
+
+def _interval(level: float, pit: np.ndarray, width: float) -> Interval:
+    inside = int(np.sum(np.abs(pit - 0.5) <= level / 2))
+    band = binomtest(inside, pit.size).proportion_ci(0.95)
+    return Interval(level, inside / pit.size, float(band.low), float(band.high), width)
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _as_json(part) for name, part in value.items()}
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_as_json(part) for part in value]
+    number = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(number, float) and not math.isfinite(number) else number

@@ -1,0 +1,1 @@
+"""Validation: whether draws follow the posterior that was asked for, held against known truth."""

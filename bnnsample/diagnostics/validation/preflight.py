@@ -1,0 +1,261 @@
+"""Before a long run: what can be known in seconds about a target, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Key
+
+from bnnsample.diagnostics.findings import Finding, Verdict
+from bnnsample.diagnostics.validation.costs import memory, precision, seconds, traces
+from bnnsample.diagnostics.validation.positions import (
+    density_gap,
+    has_way_back,
+    logdet_gap,
+    position_of,
+)
+from bnnsample.models.posterior import Posterior, as_test_inputs
+from bnnsample.repriorisation.base import AbstractTarget, Position
+from bnnsample.sampling.chains import Segment, advance, chain_keys, start
+from bnnsample.sampling.choice import choose
+from bnnsample.sampling.samplers.base import AbstractSampler
+from bnnsample.sampling.settings import check_arguments
+
+POSITIONS = 8
+"""Starts and draws of N(0, I), half of either, that everything is looked at."""
+
+SMALL_READOUT = 64
+"""Entries up to which the map's Jacobian is made by autodiff."""
+
+ROUNDINGS = 1e4
+"""Multiple of the rounding error that a formula may be off by; arbitrary."""
+
+SLOPE_ERROR = 1e-3
+"""By which a gradient may be off, relative to its length, beside what rounding leaves."""
+
+
+class Look(NamedTuple):
+    """A target at one position.
+
+    ``slope_error``: of its gradient against a central difference, relative to its length;
+    ``slope_noise``: what rounding leaves of that.
+    """
+
+    value: Float[Array, ""]
+    finite_gradient: Array
+    slope_error: Float[Array, ""]
+    slope_noise: Float[Array, ""]
+
+
+def preflight(
+    target: AbstractTarget | Posterior,
+    sampler: AbstractSampler | None = None,
+    *,
+    chains: int = 4,
+    warmup: int = 500,
+    draws: int = 500,
+    x_test: ArrayLike | None = None,
+    seed: int = 0,
+    posterior: Posterior | None = None,
+) -> Verdict:
+    """Check in seconds what would otherwise be found out after hours, without a draw.
+
+    The arguments are those of ``bnn.sample``; ``posterior`` is the one that the target is meant to
+    be of, by default its own. Findings: shapes; log density and gradient, finite at starts and
+    draws of N(0, I) and of the right slope; the way from positions to parameters and back; the
+    density against that of the parameters and the map's log-determinant, at any width, and the
+    log-determinant against autodiff where the readout is small; nats lost in float32; how often the
+    density is traced; memory and time, roughly. A check that does not apply is told and not judged.
+    Raises ``ValueError`` for what ``bnn.sample`` refuses.
+    """
+    check_arguments(
+        target, sampler, chains=chains, warmup=warmup, draws=draws, seed=seed,
+        on_progress=None, out=None,
+    )  # fmt: skip
+    target, sampler = choose(target, sampler)
+    meant = target.posterior if posterior is None else posterior
+    test = None if x_test is None else as_test_inputs(x_test, target.posterior.x)
+    # other numbers than those of a run with this seed
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 4), 3)
+    _check_sampler(target, sampler)
+    findings = [_shapes(target, test)]
+    positions = _positions(target, keys[0])
+    looks = _looks(target, positions, jax.random.split(keys[1], POSITIONS))
+    findings += [*_density(looks), *_maps(target, meant, positions, keys[2])]
+    findings += [precision(target, positions), traces(target, positions)]
+    findings.append(memory(target, chains, draws, test))
+    findings.append(seconds(target, sampler, chains * (warmup + draws), positions[0]))
+    return Verdict.of(findings)
+
+
+def _check_sampler(target: AbstractTarget, sampler: AbstractSampler) -> None:
+    """Let a sampler refuse a target that it is not for, as it does once it is traced."""
+    keys = chain_keys(0, target.name, 1)
+    chain = jax.eval_shape(partial(start, target, sampler), keys.init)
+    segment = Segment(*map(jnp.asarray, (0, 1, 1, True)))
+    step = partial(advance, sampler=sampler, keys=keys.warmup, segment=segment, capacity=1)
+    jax.eval_shape(lambda chains: step(target, chains=chains), chain)
+
+
+def _shapes(target: AbstractTarget, x_test: Float[Array, "m ..."] | None) -> Finding:
+    posterior = target.posterior
+    position = jax.ShapeDtypeStruct((target.dim,), posterior.x.dtype)
+    density = jax.eval_shape(target.logdensity, position)
+    draw = jax.eval_shape(target.drawer(x_test), position, jax.random.key(0))
+    outputs = (len(posterior.x), posterior.network.readout_layer.width)
+    fitted = jax.eval_shape(target.fitted, position)
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), draw.params)
+    wanted = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), posterior.parameter_shapes)
+    ok = (
+        (density.shape, density.dtype) == ((), posterior.x.dtype)
+        and fitted.shape == outputs
+        and shapes == wanted
+    )
+    return Finding(
+        name="shapes",
+        ok=ok,
+        figure=f"{target.dim} numbers a position, {posterior.num_parameters} parameters, outputs "
+        f"{fitted.shape}, log density {density.shape} in {density.dtype}",
+        advice=f"Expected one log density in {posterior.x.dtype}, outputs {outputs} and parameters "
+        "as the network's",
+        value=target.dim,
+    )
+
+
+def _positions(target: AbstractTarget, key: Key[Array, ""]) -> Float[Array, "positions dim"]:
+    start_key, prior_key = jax.random.split(key)
+    half = POSITIONS // 2
+    starts = jax.lax.map(target.init, jax.random.split(start_key, half))
+    prior = jax.random.normal(prior_key, starts.shape, starts.dtype)
+    return jnp.concatenate([starts, prior])
+
+
+@jax.jit
+def _looks(
+    target: AbstractTarget, positions: Float[Array, "positions dim"], keys: Key[Array, " positions"]
+) -> Look:
+    def one(arguments: tuple[Position, Key[Array, ""]]) -> Look:
+        position, key = arguments
+        value, gradient = jax.value_and_grad(target.log_likelihood)(position)
+        direction = jax.random.normal(key, position.shape, position.dtype)
+        epsilon = jnp.finfo(position.dtype).eps
+        step = jnp.asarray(epsilon ** (1 / 3), position.dtype)
+        ends = [target.log_likelihood(position + sign * step * direction) for sign in (1, -1)]
+        difference = (ends[0] - ends[1]) / (2 * step)
+        # a network without hidden weights may have nothing to be sampled, and so no slope
+        length = jnp.maximum(jnp.linalg.norm(gradient), jnp.asarray(1e-3, position.dtype))
+        return Look(
+            value,
+            jnp.all(jnp.isfinite(gradient)),
+            jnp.abs(difference - gradient @ direction) / length,
+            10 * epsilon * jnp.abs(value) / (step * length),
+        )
+
+    return jax.lax.map(one, (positions, keys))
+
+
+def _density(looks: Look) -> Iterator[Finding]:
+    values = np.asarray(looks.value)
+    finite = int(np.isfinite(values).sum())
+    shown = values[np.isfinite(values)]
+    yield Finding(
+        name="log likelihood",
+        ok=finite == len(values),
+        figure=f"finite at {finite} of {len(values)} starts and prior draws"
+        + (f", from {shown.min():.4g} to {shown.max():.4g}" if len(shown) else ""),
+        advice="Probably the noise is tiny for this precision, or the data are not standardised",
+        value=finite,
+        threshold=len(values),
+    )
+    finite = int(np.asarray(looks.finite_gradient).sum())
+    yield Finding(
+        name="gradient",
+        ok=finite == len(values),
+        figure=f"finite at {finite} of {len(values)}",
+        advice="Probably a square root or a logarithm at 0 in a layer of your own",
+        value=finite,
+        threshold=len(values),
+    )
+    excess = np.asarray(looks.slope_error - looks.slope_noise)
+    yield Finding(
+        name="gradient against differences",
+        ok=bool(np.all(excess <= SLOPE_ERROR)),
+        figure=f"off by up to {np.max(np.asarray(looks.slope_error)):.1e} of its length along "
+        f"random directions (at most {SLOPE_ERROR:g} and rounding)",
+        advice="Probably a custom derivative that is wrong, or an activation with jumps",
+        value=float(np.max(np.asarray(looks.slope_error))),
+        threshold=SLOPE_ERROR,
+    )
+
+
+def _maps(
+    target: AbstractTarget,
+    posterior: Posterior,
+    positions: Float[Array, "positions dim"],
+    key: Key[Array, ""],
+) -> Iterator[Finding]:
+    if not has_way_back(target):
+        kind = type(target).__name__
+        yield Finding("round trip", None, f"not checked: no way back is known of a {kind}")
+        return
+    keys = jax.random.split(key, POSITIONS)
+    allowed = ROUNDINGS * float(jnp.finfo(positions.dtype).eps)
+    small = target.readout_size <= SMALL_READOUT
+    back, gaps, logdets, sizes = _trips(target, posterior, positions, keys, small=small)
+    worst = float(jnp.max(back))
+    yield Finding(
+        name="round trip",
+        ok=worst <= allowed,
+        figure=f"positions come back to within {worst:.1e} (at most {allowed:.1e})",
+        advice="The map of the readout is close to singular: raise the noise, or use float64",
+        value=worst,
+        threshold=allowed,
+    )
+    for name, gap, shown in (
+        ("log density against the parameters'", gaps, True),
+        ("log-determinant against autodiff", logdets, small),
+    ):
+        largest = float(jnp.max(jnp.abs(gap)))
+        nats = allowed * max(1.0, float(jnp.max(sizes)))
+        yield Finding(
+            name=name,
+            ok=largest <= nats if shown else None,
+            figure=f"off by up to {largest:.1e} nats (at most {nats:.1e})"
+            if shown
+            else f"not checked: the readout has more than {SMALL_READOUT} entries",
+            advice="Probably a log-determinant that is missing, or a scale that is another"
+            if shown
+            else "",
+            value=largest if shown else float("nan"),
+            threshold=nats,
+        )
+
+
+@partial(jax.jit, static_argnames="small")
+def _trips(
+    target: AbstractTarget,
+    posterior: Posterior,
+    positions: Float[Array, "positions dim"],
+    keys: Key[Array, " positions"],
+    *,
+    small: bool,
+) -> tuple[Array, Array, Array, Array]:
+    """How far positions come back from themselves, gaps in nats, and sizes of log densities."""
+
+    def one(arguments: tuple[Position, Key[Array, ""]]) -> tuple[Array, Array, Array, Array]:
+        position, key = arguments
+        draw: Any = target.drawer()(position, key)
+        params, values = draw.params, draw.hyperparameters
+        back = position_of(target, params, values)
+        far = jnp.max(jnp.abs(back - position), initial=0.0)
+        gap = density_gap(target, posterior, position, key)
+        logdet = logdet_gap(target, params, values) if small else jnp.zeros_like(gap)
+        return far, gap, logdet, jnp.abs(posterior.log_density(params, values))
+
+    return jax.lax.map(one, (positions, keys))

@@ -1,0 +1,173 @@
+"""What a page says of a run's predictions: checks of the model, scores, calibration."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.typing import ArrayLike
+from xarray import DataTree
+
+from bnnsample.checks import BadInput
+from bnnsample.diagnostics.findings import Verdict
+from bnnsample.diagnostics.quality.loo import loo
+from bnnsample.diagnostics.quality.predictive import Predictive
+from bnnsample.diagnostics.quality.predictive_checks import posterior_predictive_check
+from bnnsample.diagnostics.quality.quality import Quality, quality
+from bnnsample.models.posterior import Posterior
+from bnnsample.reports.figures import as_svg
+from bnnsample.reports.page import Picture, Section, Table
+from bnnsample.reports.run_figures import pit_figure, reliability_figure
+from bnnsample.reports.verdict import Statement
+
+LEAST_PIT_P = 0.01
+"""P-value of the PIT's uniformity below which a page calls predictions miscalibrated."""
+
+
+class Judged(NamedTuple):
+    """What a page says of the predictions, first in statements and then in sections."""
+
+    statements: tuple[Statement, ...]
+    sections: tuple[Section, ...]
+
+
+def judged(
+    run: DataTree,
+    y_test: ArrayLike | None,
+    baselines: Mapping[str, Predictive] | None,
+    posterior: Posterior | None,
+) -> Judged:
+    """By targets that were held out, and by the training data where parameters were kept."""
+    statements, sections = [], []
+    trained = _at_training_inputs(run, posterior)
+    if y_test is not None:
+        found = quality(run, y_test)
+        others = {name: quality(own, y_test) for name, own in (baselines or {}).items()}
+        statements.append(_calibrated(found))
+        sections += [_checks(run, y_test), _scores(found, others), _calibration(found)]
+    sections[:0] = trained
+    return Judged(tuple(statements), tuple(sections))
+
+
+def _calibrated(found: Quality) -> Statement:
+    if found.calibration is not None:
+        ok, (low, high) = found.calibration.ok, found.calibration.error_band
+        text = (
+            f"Expected calibration error {found.calibration.error:.3f}; 95 % of calibrated "
+            f"predictions of as many labels have {low:.3f} to {high:.3f}."
+        )
+    else:
+        ok = found.pit_p_value >= LEAST_PIT_P
+        shares = ", ".join(
+            f"{own.coverage:.0%} in the {own.level:.0%} one" for own in found.intervals
+        )
+        text = (
+            f"Held-out targets inside the central intervals: {shares}. Their probability "
+            f"integral transform is uniform with p = {found.pit_p_value:.2g} (bad below "
+            f"{LEAST_PIT_P:g})."
+        )
+    return Statement("Are the predictions as sure as they should be?", ok, text)
+
+
+def _at_training_inputs(run: DataTree, posterior: Posterior | None) -> list[Section]:
+    """Posterior predictive checks and leave-one-out, where there are parameters to compute them."""
+    try:
+        checks = posterior_predictive_check(run, posterior=posterior)
+    except BadInput as error:
+        return [Section("Posterior predictive checks", f"Not made at the training inputs: {error}")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of high Pareto k, which are told below
+        found = loo(run, posterior=posterior)
+    high = int(np.sum(np.asarray(found.pareto_k) > found.good_k))
+    total = found.n_data_points
+    advice = (
+        " Those are not estimated reliably: held-out targets would judge the predictions."
+        if high
+        else ""
+    )
+    return [
+        Section(
+            "Posterior predictive checks",
+            "Statistics of targets drawn from the posterior, at the training inputs, beside those "
+            "of the data.",
+            (_check_table(checks),),
+        ),
+        Section(
+            "Leave-one-out",
+            f"Expected log predictive density (PSIS-LOO, by ArviZ): {found.elpd:.1f} ± "
+            f"{found.se:.1f} in all, {found.elpd / total:.3f} a point; effective number of "
+            f"parameters {found.p:.1f}. Pareto k is above {found.good_k:.2f} for {high} of {total} "
+            f"points.{advice}",
+        ),
+    ]  # fmt: skip
+
+
+def _checks(run: DataTree, y_test: ArrayLike) -> Section:
+    return Section(
+        "Predictive checks at the test inputs",
+        "Statistics of predicted targets beside those that were held out.",
+        (_check_table(posterior_predictive_check(run, y_test)),),
+    )
+
+
+def _check_table(checks: Verdict) -> Table:
+    marks = {True: "passed", None: "told", False: "✗\N{NO-BREAK SPACE}failed"}
+    return Table(
+        columns=("statistic", "", "observed and replicated"),
+        rows=tuple((own.name, marks[own.ok], own.figure) for own in checks.findings),
+        caption="p: twice the smaller share of replications as far out; judged only below "
+        f"{checks.findings[0].threshold:g}.",
+        text_columns=(0, 1, 2),
+    )
+
+
+def _scores(found: Quality, others: Mapping[str, Quality]) -> Section:
+    names = tuple(found.scores)
+    rows = [("this run", *(str(found.scores[name]) for name in names))]
+    rows += [(name, *(str(own.scores[score]) for score in names)) for name, own in others.items()]
+    better = {"log density": "higher", "accuracy": "higher"}
+    told = ", ".join(f"{name} ({better.get(name, 'lower')} is better)" for name in names)
+    return Section(
+        "Scores at the test inputs",
+        parts=(
+            Table(
+                columns=("predictions of", *names),
+                rows=tuple(rows),
+                caption=f"Means over test points ± standard errors: {told}. Numbers are in the "
+                "units of the targets.",
+            ),
+        ),
+    )
+
+
+def _calibration(found: Quality) -> Section:
+    if found.calibration is not None:
+        own = found.calibration
+        picture = Picture(
+            "reliability",
+            "Reliability",
+            "Share of labels that were right against how sure the predictions were of them, by "
+            "bins of confidence. Bars: where 95 % of calibrated predictions would be.",
+            as_svg(reliability_figure(own)),
+        )
+        return Section("Calibration", parts=(picture,))
+    assert found.pit is not None
+    picture = Picture(
+        "calibration",
+        "Calibration",
+        "Left, the predictive distribution function at each held-out target, uniform for "
+        "calibrated predictions: a hump means too wide ones, a valley too narrow ones. Right, how "
+        "many targets central intervals hold.",
+        as_svg(pit_figure(found.pit, found.intervals)),
+    )
+    rows: tuple[Any, ...] = tuple(
+        (f"{own.level:.0%}", f"{own.coverage:.1%}", f"{own.low:.1%} to {own.high:.1%}",
+         f"{own.width:.4g}") for own in found.intervals
+    )  # fmt: skip
+    table = Table(
+        ("central interval", "targets inside", "95 % confidence", "mean width"), rows,
+        "Width, or sharpness, is in the units of the targets.",
+    )  # fmt: skip
+    return Section("Calibration", parts=(picture, table))

@@ -1,0 +1,156 @@
+"""A run's page: the verdict first, what is on it, the Python that makes the run again; errors."""
+
+from __future__ import annotations
+
+import html
+import re
+from pathlib import Path
+
+import jax
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from xarray import DataTree
+
+import bnnsample as bnn
+from bnnsample.models.scales import promoting_as_numpyro
+from tests.conftest import X64
+from tests.reports.test_page import Page
+from tests.zoo import softsign
+
+pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
+rng = np.random.default_rng(11)
+X, X_TEST = rng.standard_normal((15, 3)), rng.standard_normal((9, 3))
+Y, Y_TEST = np.sin(X[:, :1]) + 0.1, np.sin(X_TEST[:, :1]) + 0.1
+ORDER = [
+    "What was run",
+    "Efficiency",
+    "Convergence",
+    "Function space",
+    "Posterior predictive checks",
+    "Leave-one-out",
+    "Predictive checks at the test inputs",
+    "Scores at the test inputs",
+    "Calibration",
+    "Findings",
+    "To make it again",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run") / "run"
+    network = bnn.fcn(1, 6, 1, w_std_out=dist.LogNormal(0.0, 0.5))
+    posterior = bnn.Posterior(network, X, Y, bnn.Gaussian(dist.LogNormal(-1.0, 0.5)))
+    bnn.sample(posterior, bnn.HMC(3), chains=2, warmup=20, draws=40, seed=5, x_test=X_TEST, out=out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> DataTree:
+    return bnn.load_run(folder)
+
+
+@pytest.fixture(scope="module")
+def text(folder: Path, run: DataTree) -> str:
+    baselines = bnn.baselines(bnn.posterior_of(run), X_TEST, members=2)
+    page = bnn.report(folder, y_test=Y_TEST, baselines=baselines)
+    assert page == folder / "report.html"
+    return page.read_text()
+
+
+@pytest.fixture(scope="module")
+def page(text: str) -> Page:
+    return Page(text)
+
+
+def test_the_verdict_comes_first_and_sections_in_order(page: Page, run: DataTree) -> None:
+    places = [page.words.index(heading) for heading in ORDER]
+    assert places == sorted(places)
+    verdict = bnn.diagnose(run)
+    headline = "Believe this run" if verdict.ok else "Do not believe this run yet"
+    assert page.words.index(headline) < page.words.index("as sure as they should be") < places[0]
+    assert verdict.summary in page.words
+
+
+def test_every_finding_is_on_the_page_with_its_figure(page: Page, run: DataTree) -> None:
+    cells = page.texts["td"]
+    for finding in bnn.diagnose(run).findings:
+        assert finding.name in cells
+        assert finding.figure in cells
+        if not finding.ok:
+            assert finding.advice in cells
+
+
+def test_scores_and_baselines_are_those_of_quality(page: Page, run: DataTree) -> None:
+    found = bnn.quality(run, Y_TEST)
+    for score in found.scores.values():
+        assert str(score) in page.texts["td"]
+    for name in ("NNGP", "NTK ensemble", "MAP", "deep ensemble", "last-layer Laplace"):
+        assert name in page.texts["td"]
+
+
+def test_a_page_needs_nothing_else_and_every_figure_has_words(page: Page) -> None:
+    images = page.attributes("img")
+    assert len(images) == 5
+    assert all(image["src"].startswith("data:") and len(image["alt"]) > 40 for image in images)
+    assert "script" not in page.texts
+
+
+def test_the_python_on_the_page_makes_the_run_again_bit_for_bit(text: str, run: DataTree) -> None:
+    (code,) = re.findall(r"<pre><code>(.*?)</code></pre>", text, re.DOTALL)
+    names: dict = {}
+    with promoting_as_numpyro():
+        exec(html.unescape(code), names)
+    assert jax.config.jax_enable_x64 is X64
+    for group in ("posterior", "predictions", "sample_stats"):
+        for name, values in run[group].dataset.items():
+            np.testing.assert_array_equal(names["run"][group][name], values, err_msg=str(name))
+
+
+def test_a_run_in_memory_without_predictions_or_parameters_has_a_page(tmp_path: Path) -> None:
+    posterior = bnn.Posterior(bnn.fcn(1, 4, 1, softsign), X, Y, bnn.Gaussian(0.5))
+    bare = bnn.sample(posterior, bnn.PCN(), chains=2, warmup=5, draws=8, keep=("projections",))
+    words = Page(bnn.report(bare, tmp_path / "deep" / "own.html").read_text()).words
+    assert "Do not believe this run yet" in words
+    assert "Not made at the training inputs" in words
+    assert "Scores" not in words
+    assert "Function space" not in words
+
+
+def test_a_comparison_has_a_verdict_and_a_row_for_each_run(tmp_path: Path, run: DataTree) -> None:
+    posterior = bnn.posterior_of(run)
+    other = bnn.sample(posterior, bnn.HMC(2), chains=2, warmup=20, draws=30, x_test=X_TEST)
+    blind = bnn.sample(posterior, bnn.HMC(2), chains=2, warmup=20, draws=30)
+    runs = {"first": run, "<other>": other, "without test inputs": blind}
+    page = Page(bnn.compare(runs, tmp_path).read_text())
+    assert (tmp_path / "report.html").exists()
+    for name in runs:
+        assert page.words.count(name) >= 3  # verdict, row, how it was made
+    assert page.texts["td"].count("marginal") == 3
+    expected = f"{bnn.diagnostics.function_space.disagreement(other, run):.2f}"
+    assert expected in page.texts["td"]
+    assert "<other>" in page.words
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda run, out: bnn.report(run), "out: got none, for a run in memory"),
+        (lambda run, out: bnn.report(run["posterior"], out), "run: got a DataTree without"),
+        (lambda run, out: bnn.report(run, out, y_test=Y_TEST[:2]), "y_test: got 2 rows"),
+        (lambda run, out: bnn.compare({"one": run}, out), "runs: got 1"),
+        (lambda run, out: bnn.compare([run, run], out), "runs: got a list"),
+    ],
+)
+def test_what_is_no_run_is_refused_and_nothing_written(run, tmp_path, call, message) -> None:
+    with pytest.raises(bnn.BadInput, match=re.escape(message)):
+        call(run, tmp_path / "page")
+    assert not (tmp_path / "page").exists()
+
+
+def test_a_run_of_an_older_version_is_refused_by_name(run: DataTree, tmp_path: Path) -> None:
+    old = run.copy()
+    del old.attrs["settings"]
+    with pytest.raises(bnn.BadInput, match="a run of an older version"):
+        bnn.report(old, tmp_path)
