@@ -26,7 +26,7 @@ from bnnsample.files import write_whole
 from bnnsample.sampling.draws import environment
 
 sys.path.append(str(Path(__file__).parents[1]))
-from tests.diagnostics.validation.faults import FAULTS, POSTERIORS
+from tests.diagnostics.validation.faults import FAULTS, posteriors
 
 LEVEL = 0.01
 """The false-alarm probability of a whole ``bnn.validate``."""
@@ -74,11 +74,12 @@ def main() -> None:
     known = {
         (row["fault"], row["check"], row["seed"]) for row in rows if own.items() <= row.items()
     }
+    given = posteriors()
     for seed in range(options.seeds):
         for name in options.faults:
             fault = FAULTS[name]
             checks = checks_of(
-                POSTERIORS[fault.kind], fault.target, fault.sampler,
+                given[fault.kind], fault.target, fault.sampler,
                 seed=seed, size=options.size, level=LEVEL,
             )  # fmt: skip
             if options.smoke:

@@ -109,14 +109,15 @@ def _compare(options: argparse.Namespace, console: Console) -> int:
 
 def _baselines(path: Path) -> bnn.Baselines:
     run = bnn.load_run(path)
-    if "x_test" not in run["constant_data"]:
+    data = run["constant_data"].to_dataset()
+    if "x_test" not in data:
         raise bad_input(
             "--baselines",
             got="a run without test inputs",
             expected="one that predicts: sample(..., x_test=...)",
             probably="another run",
         )
-    return bnn.baselines(bnn.posterior_of(run), run["constant_data"]["x_test"].values)
+    return bnn.baselines(bnn.posterior_of(run), data["x_test"].values)
 
 
 def _as_it_was_made(path: Path) -> None:

@@ -14,7 +14,7 @@ from arviz_stats.ecdf_utils import ecdf_pit
 from bnnsample.checks import bad_input, check_count
 from bnnsample.diagnostics.findings import Finding, Verdict
 from bnnsample.diagnostics.validation.replications import TargetOf, kept_draws
-from bnnsample.diagnostics.validation.simulate import probe_of, simulate_all
+from bnnsample.diagnostics.validation.simulate import given_targets, probe_of, simulate_all
 from bnnsample.models.posterior import Posterior
 from bnnsample.repriorisation.base import check_posterior
 from bnnsample.sampling.samplers.base import AbstractSampler
@@ -107,10 +107,7 @@ def simulation_based_calibration(
     probe = probe_of(posterior)
     root = jax.random.fold_in(jax.random.key(seed), 1)  # other numbers than the chains'
     joints, truths = simulate_all(posterior, probe, jax.random.split(root, replications))
-    y = np.asarray(joints.y)
-    posteriors = [
-        Posterior(posterior.network, posterior.x, targets, posterior.likelihood) for targets in y
-    ]
+    posteriors = [given_targets(posterior, y) for y in np.asarray(joints.y)]
     found = kept_draws(
         posteriors, target, sampler, probe,
         seed=seed, warmup=warmup, draws=DRAWS, thinning=thinning, on_progress=on_progress,

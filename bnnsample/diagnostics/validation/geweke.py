@@ -20,6 +20,7 @@ from bnnsample.diagnostics.validation.simulate import (
     Joint,
     Probe,
     Quantities,
+    given_targets,
     probe_of,
     quantities,
     simulate_all,
@@ -70,10 +71,7 @@ def joint_distribution_test(
     root = jax.random.split(jax.random.fold_in(jax.random.key(seed), 2), 3)
     reference = simulate_all(posterior, probe, jax.random.split(root[0], REFERENCE))[1]
     begin, _ = simulate_all(posterior, probe, jax.random.split(root[1], chains))
-    fitted = choose_target(
-        Posterior(posterior.network, posterior.x, np.asarray(begin.y[0]), posterior.likelihood),
-        target,
-    )
+    fitted = choose_target(given_targets(posterior, begin.y[0]), target)
     check_way_back(fitted)
     sampler = choose(fitted, sampler)[1]
     tuned = _tuned(fitted, sampler, seed, warmup)

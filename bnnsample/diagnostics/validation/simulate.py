@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
 from bnnsample.models.network import Parameters
@@ -73,6 +75,12 @@ def with_targets[T](tree: T, y: Array) -> T:
         return changed
 
     return jax.tree.map(replaced, tree, is_leaf=lambda node: isinstance(node, Posterior))
+
+
+def given_targets(posterior: Posterior, y: ArrayLike) -> Posterior:
+    """The posterior given other targets, which are checked, in its own precision."""
+    targets = np.asarray(y).astype(posterior.x.dtype)  # labels too, whose integers are wider
+    return Posterior(posterior.network, posterior.x, targets, posterior.likelihood)
 
 
 def probe_of(posterior: Posterior) -> Probe:

@@ -135,12 +135,8 @@ def stand_in() -> Posterior:
 
 def first_points(posterior: Posterior) -> Posterior:
     """The posterior given its first points alone."""
-    return Posterior(
-        posterior.network,
-        posterior.x[:TINY],
-        np.asarray(posterior.y[:TINY]),
-        posterior.likelihood,
-    )
+    y = np.asarray(posterior.y[:TINY]).astype(posterior.x.dtype)
+    return Posterior(posterior.network, posterior.x[:TINY], y, posterior.likelihood)
 
 
 def regression_problem() -> Posterior:

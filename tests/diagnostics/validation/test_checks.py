@@ -36,12 +36,13 @@ from bnnsample.diagnostics.validation.suite import (
     validate,
 )
 from tests.conftest import X64
-from tests.diagnostics.validation.faults import FAULTS, POSTERIORS, X, Y, network
+from tests.diagnostics.validation.faults import FAULTS, X, Y, network, posteriors
 from tests.zoo import LIKELIHOODS
 
 pytestmark = pytest.mark.skipif(not X64, reason="checks the law, which precision does not change")
 LEVEL = 2e-3
 SEEDS = (1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (2, 3)))
+POSTERIORS = posteriors()
 GAUSSIAN = POSTERIORS["Gaussian"]
 TINY = first_points(GAUSSIAN)
 
@@ -337,3 +338,13 @@ def test_unknown_scales_of_vectors_are_followed_entry_by_entry():
     posterior = bnn.Posterior(bnn.Network([scales, *network(1).layers]), X, Y, bnn.Gaussian(0.4))
     _, found = simulate_all(posterior, probe_of(posterior), jax.random.split(jax.random.key(1), 3))
     assert {"factor 0", "factor 1"} < set(found)
+
+
+@pytest.mark.slow
+def test_precision_is_that_of_the_posterior():
+    """Data in float32 stay so where x64 is enabled, labels or not."""
+    posterior = bnn.Posterior(
+        network(2), X.astype(np.float32), (X > 0).astype(np.float32), bnn.Bernoulli()
+    )
+    verdict = joint_distribution_test(posterior, sampler=bnn.HMC(2), chains=64, level=LEVEL)
+    assert verdict.ok, verdict

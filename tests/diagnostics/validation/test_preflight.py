@@ -21,10 +21,10 @@ from bnnsample.repriorisation.bijections import Dual, Primal
 from bnnsample.repriorisation.parameters import Standard
 from bnnsample.repriorisation.targets import TARGETS
 from tests.conftest import X64
-from tests.diagnostics.validation.faults import FAULTS, POSTERIORS, X, network
+from tests.diagnostics.validation.faults import FAULTS, X, network, posteriors
 
 pytestmark = pytest.mark.skipif(not X64, reason="tolerances are those of float64")
-POSTERIORS = POSTERIORS | {
+POSTERIORS = posteriors() | {
     "more inputs than points": bnn.Posterior(
         bnn.fcn(2, 3, 2), np.ones((2, 5)) + np.eye(2, 5), np.ones((2, 2)), bnn.Gaussian(0.3)
     ),
