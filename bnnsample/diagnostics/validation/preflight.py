@@ -20,6 +20,7 @@ from bnnsample.diagnostics.validation.positions import (
     logdet_gap,
     position_of,
 )
+from bnnsample.diagnostics.validation.shapes import shapes
 from bnnsample.models.posterior import Posterior, as_test_inputs
 from bnnsample.repriorisation.base import AbstractTarget, Position
 from bnnsample.sampling.chains import Segment, advance, chain_keys, start
@@ -84,7 +85,7 @@ def preflight(
     # other numbers than those of a run with this seed
     keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), 4), 3)
     _check_sampler(target, sampler)
-    findings = [_shapes(target, test)]
+    findings = [shapes(target, test)]
     positions = _positions(target, keys[0])
     looks = _looks(target, positions, jax.random.split(keys[1], POSITIONS))
     findings += [*_density(looks), *_maps(target, meant, positions, keys[2])]
@@ -101,31 +102,6 @@ def _check_sampler(target: AbstractTarget, sampler: AbstractSampler) -> None:
     segment = Segment(*map(jnp.asarray, (0, 1, 1, True)))
     step = partial(advance, sampler=sampler, keys=keys.warmup, segment=segment, capacity=1)
     jax.eval_shape(lambda chains: step(target, chains=chains), chain)
-
-
-def _shapes(target: AbstractTarget, x_test: Float[Array, "m ..."] | None) -> Finding:
-    posterior = target.posterior
-    position = jax.ShapeDtypeStruct((target.dim,), posterior.x.dtype)
-    density = jax.eval_shape(target.logdensity, position)
-    draw = jax.eval_shape(target.drawer(x_test), position, jax.random.key(0))
-    outputs = (len(posterior.x), posterior.network.readout_layer.width)
-    fitted = jax.eval_shape(target.fitted, position)
-    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), draw.params)
-    wanted = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), posterior.parameter_shapes)
-    ok = (
-        (density.shape, density.dtype) == ((), posterior.x.dtype)
-        and fitted.shape == outputs
-        and shapes == wanted
-    )
-    return Finding(
-        name="shapes",
-        ok=ok,
-        figure=f"{target.dim} numbers a position, {posterior.num_parameters} parameters, outputs "
-        f"{fitted.shape}, log density {density.shape} in {density.dtype}",
-        advice=f"Expected one log density in {posterior.x.dtype}, outputs {outputs} and parameters "
-        "as the network's",
-        value=target.dim,
-    )
 
 
 def _positions(target: AbstractTarget, key: Key[Array, ""]) -> Float[Array, "positions dim"]:
