@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -13,6 +14,15 @@ X64 = os.environ.get("BNNSAMPLE_TEST_PRECISION", "float64") == "float64"
 jax.config.update("jax_enable_x64", X64)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs() -> Iterator[None]:
+    """Forget compiled programs after each module: a process may map 65 530 pieces of memory, and
+    XLA takes some for each program and crashes at the end of them.
+    """
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture
