@@ -106,6 +106,7 @@ def make_summary(
     convergence = {
         quantity: Convergence(
             rhat_max=rhat,
+            rhat_99=rhat,
             ess_bulk=800.0,
             ess_bulk_min=700.0,
             ess_tail=600.0,

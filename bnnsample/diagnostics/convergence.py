@@ -23,16 +23,19 @@ QUANTITIES = {
 class Convergence:
     """Diagnostics of one kind of quantity, over all of its components.
 
-    ``rhat_max``: the worst rank-normalised split R-hat (Vehtari et al. 2021, 1903.08008).
+    ``rhat_max``: the worst rank-normalised split R-hat (Vehtari et al. 2021, 1903.08008), and
+    ``rhat_99`` the one that 1 % of the components exceed, the worst of fewer than 100.
     ``ess_bulk`` and ``ess_tail``: medians; ``ess_bulk_min``, ``ess_tail_min``: the worst.
     ``mcse`` and ``mcse_max``: median and worst Monte-Carlo standard error of the mean, in posterior
     standard deviations.
     The rates divide the median bulk ESS of all chains together by all of their draws, by all of
     their gradients (NaN for samplers that take none), and by the seconds from the first draw to
-    the last.
+    the last. ``constant`` of the ``components`` have one value in all draws of all chains, as an
+    output without biases has where the input is 0; they are left out of everything else.
     """
 
     rhat_max: float
+    rhat_99: float
     ess_bulk: float
     ess_bulk_min: float
     ess_tail: float
@@ -42,14 +45,16 @@ class Convergence:
     ess_per_draw: float
     ess_per_gradient: float
     ess_per_second: float
+    constant: int = 0
+    components: int = 1
 
 
 def convergence(run: DataTree) -> dict[str, Convergence]:
     """``Convergence`` by name for each of ``QUANTITIES`` that the run kept, and hyperparameters.
 
-    A component that is constant or not finite has no ESS and no R-hat: NaN, and the worst value of
-    its kind becomes NaN too, so that it cannot pass a threshold. Raises ``ValueError`` for what is
-    not a run, or one that is not finished.
+    A component that is not finite, or constant in each chain and not the same in all, has no ESS
+    and no R-hat: NaN, and the worst value of its kind becomes NaN too, so that it cannot pass a
+    threshold. Raises ``ValueError`` for what is not a run, or one that is not finished.
     """
     check_finished(run)
     found = {
@@ -91,6 +96,8 @@ def _convergence(run: DataTree, variables: list[DataArray]) -> Convergence:
     arrays = [draws.transpose("chain", "draw", ...).values for draws in variables]
     chains, draws = arrays[0].shape[:2]
     values = np.concatenate([array.reshape(chains, draws, -1) for array in arrays], axis=2)
+    components, same = values.shape[2], values.min(axis=(0, 1)) == values.max(axis=(0, 1))
+    values = values if same.all() else values[:, :, ~same]
     found = summarise(values)
     moving = moves(values)
     bulk, tail, rhats = (
@@ -102,6 +109,7 @@ def _convergence(run: DataTree, variables: list[DataArray]) -> Convergence:
     gradients = float(run.children["sample_stats"].dataset["n_gradients"].sum())
     return Convergence(
         rhat_max=float(np.max(rhats)),
+        rhat_99=float(np.sort(rhats)[int(np.ceil(0.99 * (len(rhats) - 1)))]),
         ess_bulk=median,
         ess_bulk_min=float(np.min(bulk)),
         ess_tail=float(np.median(tail)),
@@ -111,4 +119,6 @@ def _convergence(run: DataTree, variables: list[DataArray]) -> Convergence:
         ess_per_draw=median / (chains * draws),
         ess_per_gradient=median / gradients if gradients else float("nan"),
         ess_per_second=median / float(run.attrs["sampling_seconds"]),
+        constant=int(same.sum()),
+        components=components,
     )
