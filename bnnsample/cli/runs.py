@@ -101,6 +101,13 @@ def _report(options: argparse.Namespace, console: Console) -> int:
 
 
 def _compare(options: argparse.Namespace, console: Console) -> int:
+    if len(set(options.paths)) < len(options.paths):
+        raise bad_input(
+            "RUN",
+            got=" ".join(map(str, options.paths)),
+            expected="runs that differ",
+            probably="the same path was given twice",
+        )
     with warnings_in_one_line():
         page = bnn.compare({str(path): bnn.load_run(path) for path in options.paths}, options.out)
     console.print(f"page: {page}", markup=False)
@@ -132,12 +139,12 @@ def _numbers(path: Path) -> np.ndarray:
         if path.suffix == ".npy":
             return np.load(path, allow_pickle=False)
         return np.loadtxt(path, delimiter=",", ndmin=1)
-    except ValueError as error:
+    except (ValueError, EOFError) as error:
         raise bad_input(
             "--y-test",
             got=f"{path}, which cannot be read ({error})",
             expected="a .npy file, or a .csv file of numbers without a heading",
-            probably="a heading or a text column, to be left out",
+            probably="a heading or a text column, or another kind of file",
         ) from error
 
 

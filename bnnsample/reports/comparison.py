@@ -50,8 +50,8 @@ def page(runs: Mapping[str, DataTree]) -> str:
         Picture(
             "rates",
             "Effective draws",
-            "Median effective sample size for each gradient and each second of sampling, both axes "
-            "logarithmic; higher is better. Hollow: R-hat above 1.01, a rough figure.",
+            "Median effective sample size for each gradient and each second of sampling, on "
+            "logarithmic axes; higher is better. Hollow: R-hat above 1.01, a rough figure.",
             as_svg(rates_figure({name: row.convergence for name, row in rows.items()})),
         )
     ]
@@ -75,8 +75,9 @@ def _disagreement(run: DataTree, reference: DataTree) -> float | None:
     predictions = [r.children.get("predictions") for r in (run, reference)]
     if any(each is None for each in (*inputs, *predictions)):
         return None
-    x, x_reference = (np.asarray(each) for each in inputs)
-    return disagreement(run, reference) if np.array_equal(x, x_reference) else None
+    same_inputs = np.array_equal(*(np.asarray(each) for each in inputs))
+    shapes = {each.dataset["f"].shape[2:] for each in predictions if each is not None}
+    return disagreement(run, reference) if same_inputs and len(shapes) == 1 else None
 
 
 def _verdicts(rows: Mapping[str, Row]) -> list[Statement]:
@@ -96,12 +97,13 @@ def _fastest(rows: Mapping[str, Row]) -> list[Statement]:
     if len(rates) < 2:
         return []
     best = max(rates, key=lambda name: rates[name])
-    listed = ", ".join(f"{name} {rate:.3g}" for name, rate in rates.items())
+    listed = ", ".join(f"“{name}” {rate:.3g}" for name, rate in rates.items())
     return [
         Statement(
-            "Which makes most predictions?",
+            "Which samples fastest?",
             None,
-            f"{best}, by effective draws of the predictions a second: {listed}.",
+            f"“{best}”, by effective draws of the predictions a second: {listed}. A figure of a "
+            "run that failed its checks, or of another posterior, is a rough one.",
         )
     ]
 
@@ -110,10 +112,10 @@ def _agreement(rows: Mapping[str, Row], reference: str) -> list[Statement]:
     scores = {n: row.disagreement for n, row in rows.items() if row.disagreement is not None}
     if not scores:
         return []
-    listed = ", ".join(f"{name} {score:.2f}" for name, score in scores.items())
+    listed = ", ".join(f"“{name}” {score:.2f}" for name, score in scores.items())
     return [
         Statement(
-            f"Do they predict the same as {reference}?",
+            f"Do they predict the same as “{reference}”?",
             None,
             "Root mean square difference of the predictive means, in Monte-Carlo standard errors; "
             f"about 1 for runs of one posterior, above {LARGEST_AGREEING_Z:g} for different ones "

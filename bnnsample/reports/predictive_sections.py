@@ -10,27 +10,28 @@ import numpy as np
 from jax.typing import ArrayLike
 from xarray import DataTree
 
-from bnnsample.checks import BadInput
+from bnnsample.checks import BadInput, bad_input
 from bnnsample.diagnostics.findings import Verdict
 from bnnsample.diagnostics.quality.loo import loo
-from bnnsample.diagnostics.quality.predictive import Predictive
+from bnnsample.diagnostics.quality.predictive import Predictive, predictive_of
 from bnnsample.diagnostics.quality.predictive_checks import posterior_predictive_check
-from bnnsample.diagnostics.quality.quality import Quality, quality
+from bnnsample.diagnostics.quality.quality import LEAST_PIT_P, Quality, quality
 from bnnsample.models.posterior import Posterior
 from bnnsample.reports.figures import as_svg
 from bnnsample.reports.page import Picture, Section, Table
 from bnnsample.reports.run_figures import pit_figure, reliability_figure
 from bnnsample.reports.verdict import Statement
 
-LEAST_PIT_P = 0.01
-"""P-value of the PIT's uniformity below which a page calls predictions miscalibrated."""
-
 
 class Judged(NamedTuple):
-    """What a page says of the predictions, first in statements and then in sections."""
+    """What a page says of the predictions, first in statements and then in sections.
+
+    ``bad``: what they failed, in a few words each.
+    """
 
     statements: tuple[Statement, ...]
     sections: tuple[Section, ...]
+    bad: tuple[str, ...]
 
 
 def judged(
@@ -40,15 +41,42 @@ def judged(
     posterior: Posterior | None,
 ) -> Judged:
     """By targets that were held out, and by the training data where parameters were kept."""
-    statements, sections = [], []
-    trained = _at_training_inputs(run, posterior)
+    _check_baselines(baselines, y_test)
+    statements, bad = [], []
+    failed, sections = _at_training_inputs(run, posterior)
+    bad += [f"{name} of the training targets" for name in failed]
     if y_test is not None:
-        found = quality(run, y_test)
+        found = quality(predictive_of(run, posterior), y_test)
         others = {name: quality(own, y_test) for name, own in (baselines or {}).items()}
-        statements.append(_calibrated(found))
-        sections += [_checks(run, y_test), _scores(found, others), _calibration(found)]
-    sections[:0] = trained
-    return Judged(tuple(statements), tuple(sections))
+        calibrated = _calibrated(found)
+        if not calibrated.good:
+            bad.append(f"predictions are {found.direction}")
+        checks = posterior_predictive_check(run, y_test, posterior=posterior)
+        bad += [f"{finding.name} of the held-out targets" for finding in checks.failed]
+        statements.append(calibrated)
+        left_out = getattr(baselines, "left_out", {})
+        sections += [_checks(checks), _scores(found, others, left_out), _calibration(found)]
+    return Judged(tuple(statements), tuple(sections), tuple(bad))
+
+
+def _check_baselines(baselines: object, y_test: ArrayLike | None) -> None:
+    if baselines is None:
+        return
+    named = isinstance(baselines, Mapping)
+    if not named or not all(isinstance(own, Predictive) for own in baselines.values()):
+        raise bad_input(
+            "baselines",
+            got=f"a {type(baselines).__name__}",
+            expected="predictives by name, as of bnn.baselines(posterior, x_test)",
+            probably="the names of baselines, or their scores",
+        )
+    if y_test is None:
+        raise bad_input(
+            "baselines",
+            got="baselines without y_test",
+            expected="targets at the test inputs, by which they are scored",
+            probably="y_test, or --y-test on the command line, was left out",
+        )
 
 
 def _calibrated(found: Quality) -> Statement:
@@ -59,24 +87,32 @@ def _calibrated(found: Quality) -> Statement:
             f"predictions of as many labels have {low:.3f} to {high:.3f}."
         )
     else:
-        ok = found.pit_p_value >= LEAST_PIT_P
+        ok = found.ok
         shares = ", ".join(
             f"{own.coverage:.0%} in the {own.level:.0%} one" for own in found.intervals
         )
         text = (
             f"Held-out targets inside the central intervals: {shares}. Their probability "
             f"integral transform is uniform with p = {found.pit_p_value:.2g} (bad below "
-            f"{LEAST_PIT_P:g})."
+            f"{LEAST_PIT_P:g}), by sets of targets drawn from the predictions."
         )
+    if not ok:
+        text = f"They are {found.direction}. {text}"
     return Statement("Are the predictions as sure as they should be?", ok, text)
 
 
-def _at_training_inputs(run: DataTree, posterior: Posterior | None) -> list[Section]:
-    """Posterior predictive checks and leave-one-out, where there are parameters to compute them."""
+def _at_training_inputs(
+    run: DataTree, posterior: Posterior | None
+) -> tuple[list[str], list[Section]]:
+    """Posterior predictive checks and leave-one-out, where there are parameters to compute them.
+
+    First the names of the statistics that failed.
+    """
     try:
         checks = posterior_predictive_check(run, posterior=posterior)
     except BadInput as error:
-        return [Section("Posterior predictive checks", f"Not made at the training inputs: {error}")]
+        told = f"Not made at the training inputs: {error}"
+        return [], [Section("Posterior predictive checks", told)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of high Pareto k, which are told below
         found = loo(run, posterior=posterior)
@@ -87,7 +123,7 @@ def _at_training_inputs(run: DataTree, posterior: Posterior | None) -> list[Sect
         if high
         else ""
     )
-    return [
+    return [finding.name for finding in checks.failed], [
         Section(
             "Posterior predictive checks",
             "Statistics of targets drawn from the posterior, at the training inputs, beside those "
@@ -104,11 +140,11 @@ def _at_training_inputs(run: DataTree, posterior: Posterior | None) -> list[Sect
     ]  # fmt: skip
 
 
-def _checks(run: DataTree, y_test: ArrayLike) -> Section:
+def _checks(checks: Verdict) -> Section:
     return Section(
         "Predictive checks at the test inputs",
         "Statistics of predicted targets beside those that were held out.",
-        (_check_table(posterior_predictive_check(run, y_test)),),
+        (_check_table(checks),),
     )
 
 
@@ -123,7 +159,7 @@ def _check_table(checks: Verdict) -> Table:
     )
 
 
-def _scores(found: Quality, others: Mapping[str, Quality]) -> Section:
+def _scores(found: Quality, others: Mapping[str, Quality], left_out: Mapping[str, str]) -> Section:
     names = tuple(found.scores)
     rows = [("this run", *(str(found.scores[name]) for name in names))]
     rows += [(name, *(str(own.scores[score]) for score in names)) for name, own in others.items()]
@@ -135,8 +171,9 @@ def _scores(found: Quality, others: Mapping[str, Quality]) -> Section:
             Table(
                 columns=("predictions of", *names),
                 rows=tuple(rows),
-                caption=f"Means over test points ± standard errors: {told}. Numbers are in the "
-                "units of the targets.",
+                caption=f"Means over test points ± standard errors: {told}."
+                + (" RMSE and CRPS are in the units of the targets." if "RMSE" in names else "")
+                + "".join(f" {name} is left out: {why}" for name, why in left_out.items()),
             ),
         ),
     )
@@ -159,7 +196,7 @@ def _calibration(found: Quality) -> Section:
         "Calibration",
         "Left, the predictive distribution function at each held-out target, uniform for "
         "calibrated predictions: a hump means too wide ones, a valley too narrow ones. Right, how "
-        "many targets central intervals hold.",
+        "many targets central intervals hold; bars: 95 % of sets drawn from the predictions.",
         as_svg(pit_figure(found.pit, found.intervals)),
     )
     rows: tuple[Any, ...] = tuple(
@@ -167,7 +204,7 @@ def _calibration(found: Quality) -> Section:
          f"{own.width:.4g}") for own in found.intervals
     )  # fmt: skip
     table = Table(
-        ("central interval", "targets inside", "95 % confidence", "mean width"), rows,
+        ("central interval", "targets inside", "95 % of shares, if calibrated", "mean width"), rows,
         "Width, or sharpness, is in the units of the targets.",
     )  # fmt: skip
     return Section("Calibration", parts=(picture, table))

@@ -68,7 +68,7 @@ def report(
         f"Posterior of a network of {tree.attrs['num_parameters']} parameters",
         predictions.statements,
         [section for section in sections if section is not None],
-        headline=run_sections.headline(verdict),
+        headline=run_sections.headline(verdict, predictions.bad),
     )
     page.parent.mkdir(parents=True, exist_ok=True)
     write_whole(page, html)

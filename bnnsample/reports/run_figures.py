@@ -130,17 +130,14 @@ def pit_figure(pit: np.ndarray, intervals: Sequence[Interval]) -> Figure:
         figure = Figure(figsize=(9, 3.0), layout="constrained")
         left, right = figure.subplots(1, 2)
         bins = min(10, max(4, pit.size // 5))
-        low, high = binom.interval(0.95, pit.size, 1 / bins)
-        left.axhspan(low, high, color="#ECECEC", label="95 % of bins,\nif calibrated")
         left.hist(pit.ravel(), bins, range=(0, 1), color="#0072B2", label="test points")
+        left.axhline(pit.size / bins, color="#303030", linestyle=":", label="uniform")
         left.set_xlabel("probability integral transform")
         left.set_ylabel("test points in a bin")
         levels, shares, lows, highs, _ = np.array(intervals).T
+        right.vlines(levels, lows, highs, color="#C9C9C9", linewidth=7, label="95 %, if right")
         _diagonal(right)
-        right.errorbar(
-            levels, shares, [shares - lows, highs - shares], color="#D55E00", marker="s", capsize=3,
-            label="intervals (95 %\nconfidence)",
-        )  # fmt: skip
+        right.plot(levels, shares, color="#D55E00", marker="s", linewidth=1, label="intervals")
         right.set_xlabel("nominal coverage of central intervals")
         right.set_ylabel("share of targets inside")
         handles, labels = left.get_legend_handles_labels()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,15 +22,24 @@ from bnnsample.reports.verdict import Statement
 MARKS = {True: "✓\N{NO-BREAK SPACE}passed", False: "✗\N{NO-BREAK SPACE}failed", None: "told"}
 
 
-def headline(verdict: Verdict) -> Statement:
-    """Whether to believe the run, in words that come first."""
+def headline(verdict: Verdict, bad: Sequence[str] = ()) -> Statement:
+    """Whether to believe the run, in words that come first.
+
+    ``bad``: what its predictions failed; the draws may be right all the same.
+    """
+    if verdict.ok and bad:
+        return Statement(
+            "Believe the draws, not the model",
+            None,
+            f"The sampling {verdict.summary}, but the model does not fit: {'; '.join(bad)}.",
+        )
     if verdict.ok:
-        return Statement("Believe this run", True, f"It {verdict.summary}.")
+        return Statement("Believe this run", True, f"The sampling {verdict.summary}.")
     advice = verdict.failed[0].advice
     return Statement(
         "Do not believe this run yet",
         False,
-        f"It {verdict.summary}." + (f" What to do first: {advice}." if advice else ""),
+        f"The sampling {verdict.summary}." + (f" What to do first: {advice}." if advice else ""),
     )
 
 
@@ -126,7 +136,7 @@ def chains(run: DataTree) -> Section:
             as_svg(growth_figure(draws, needed)),
         ),
     ]
-    if "hidden_projection" in run.children["posterior"] and "predictions" in draws:
+    if "hidden_projection" in run.children.get("posterior", {}) and "predictions" in draws:
         pictures.append(
             Picture(
                 "traces",
@@ -181,7 +191,7 @@ def function_space(run: DataTree, verdict: Verdict) -> Section | None:
     told = {finding.name: finding.figure for finding in verdict.findings}
     text = "This network has no known limit to be compared with."
     if has_limit(run):
-        text = f"Distance to the NNGP posterior: {told['distance to the NNGP']}."
+        text = f"Distance to the NNGP posterior: {told.get('distance to the NNGP', 'unknown')}."
     elif limit is not None:
         text = "The limit's posterior is known here by Laplace's approximation only."
     picture = Picture(

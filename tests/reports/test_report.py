@@ -14,6 +14,7 @@ from xarray import DataTree
 
 import bnnsample as bnn
 from bnnsample.models.scales import promoting_as_numpyro
+from bnnsample.reports.run_sections import headline
 from tests.conftest import X64
 from tests.reports.test_page import Page
 from tests.zoo import softsign
@@ -68,8 +69,9 @@ def test_the_verdict_comes_first_and_sections_in_order(page: Page, run: DataTree
     places = [page.words.index(heading) for heading in ORDER]
     assert places == sorted(places)
     verdict = bnn.diagnose(run)
-    headline = "Believe this run" if verdict.ok else "Do not believe this run yet"
-    assert page.words.index(headline) < page.words.index("as sure as they should be") < places[0]
+    assert not verdict.ok  # 40 draws are few
+    first = "Do not believe this run yet"
+    assert page.words.index(first) < page.words.index("as sure as they should be") < places[0]
     assert verdict.summary in page.words
 
 
@@ -139,6 +141,14 @@ def test_a_comparison_has_a_verdict_and_a_row_for_each_run(tmp_path: Path, run: 
         (lambda run, out: bnn.report(run), "out: got none, for a run in memory"),
         (lambda run, out: bnn.report(run["posterior"], out), "run: got a DataTree without"),
         (lambda run, out: bnn.report(run, out, y_test=Y_TEST[:2]), "y_test: got 2 rows"),
+        (
+            lambda run, out: bnn.report(run, out, baselines=bnn.Baselines()),
+            "baselines: got baselines without y_test",
+        ),
+        (
+            lambda run, out: bnn.report(run, out, y_test=Y_TEST, baselines=["NNGP"]),
+            "baselines: got a list",
+        ),
         (lambda run, out: bnn.compare({"one": run}, out), "runs: got 1"),
         (lambda run, out: bnn.compare([run, run], out), "runs: got a list"),
     ],
@@ -154,3 +164,30 @@ def test_a_run_of_an_older_version_is_refused_by_name(run: DataTree, tmp_path: P
     del old.attrs["settings"]
     with pytest.raises(bnn.BadInput, match="a run of an older version"):
         bnn.report(old, tmp_path)
+
+
+def test_good_draws_of_a_model_that_does_not_fit_are_told_apart() -> None:
+    passed = bnn.Verdict.of([bnn.Finding("predictions", True, "R-hat")])
+    assert headline(passed).question == "Believe this run"
+    told = headline(passed, ["predictions are too sure"])
+    assert (told.question, told.good) == ("Believe the draws, not the model", None)
+    assert "predictions are too sure" in told.text
+    failed = bnn.Verdict.of([bnn.Finding("predictions", False, "R-hat", "Draw more")])
+    assert headline(failed, ["predictions are too sure"]).good is False
+
+
+def test_predictions_of_too_little_noise_are_called_too_sure(tmp_path: Path) -> None:
+    noisy = np.repeat(Y, 4, axis=0) + np.random.default_rng(4).standard_normal((60, 1))
+    posterior = bnn.Posterior(bnn.fcn(1, 20, 1), X, Y, bnn.Gaussian(0.1))
+    inputs = np.repeat(X, 4, axis=0)
+    sure = bnn.sample(posterior, bnn.HMC(3), chains=2, warmup=30, draws=100, x_test=inputs)
+    words = Page(bnn.report(sure, tmp_path, y_test=noisy).read_text()).words
+    assert "They are too sure" in words
+
+
+def test_a_run_that_kept_predictions_alone_has_a_page(tmp_path: Path) -> None:
+    posterior = bnn.Posterior(bnn.fcn(1, 4, 1), X, Y, bnn.Gaussian(0.5))
+    run = bnn.sample(
+        posterior, bnn.HMC(2), chains=2, warmup=5, draws=8, x_test=X_TEST, keep=("predictions",)
+    )
+    assert "Function space" in Page(bnn.report(run, tmp_path).read_text()).words

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float, Key
 
+from bnnsample.diagnostics.quality.coverage import AS_SURE, BAND, NOT_SURE_ENOUGH, TOO_SURE
 from bnnsample.diagnostics.quality.predictive import Predictive
 from bnnsample.models.likelihoods.base import AbstractLikelihood
 from bnnsample.models.scales import promoting_as_numpyro
@@ -21,30 +22,30 @@ BINS = 10
 REPLICATES = 1000
 """Sets of labels drawn from the predictive, for the bands of the calibration error."""
 
-BAND = 0.025, 0.975
-
 
 class LabelScores(NamedTuple):
     """Scores of each label, (m, columns), and how sure the likeliest class was.
 
     ``log_loss``: minus the log of the label's probability. ``brier``: squared distance of the
     probabilities to the label's, summed over classes, from 0 to 2 (Brier 1950). ``right``: whether
-    the likeliest class was the label. ``confidence``: its probability.
+    the likeliest class was the label. ``confidence``: its probability. ``replicated_right``:
+    whether it was that of each of ``REPLICATES`` sets of labels drawn at all points together.
     """
 
     log_loss: Float[Array, "m columns"]
     brier: Float[Array, "m columns"]
     right: Float[Array, "m columns"]
     confidence: Float[Array, "m columns"]
+    replicated_right: Bool[Array, "m columns replicates"]
 
 
-def label_scores(predictive: Predictive, y: Array) -> LabelScores:
+def label_scores(predictive: Predictive, y: Array, seed: int) -> LabelScores:
     """The scores of labels ``y`` (m, columns), some points at a time."""
-    return predictive.by_blocks(lambda part, y, key: _scores(part, y), y, seed=0)
+    return predictive.by_blocks(_scores, y, seed, draws=REPLICATES)
 
 
 @jax.jit
-def _scores(predictive: Predictive, y: Array) -> LabelScores:
+def _scores(predictive: Predictive, y: Array, key: Key[Array, ""]) -> LabelScores:
     def log_probabilities(law: AbstractLikelihood, f: Array) -> Array:
         with promoting_as_numpyro():
             distribution = law.distribution(f)
@@ -54,12 +55,16 @@ def _scores(predictive: Predictive, y: Array) -> LabelScores:
     of_components = predictive.each(log_probabilities)
     logs = logsumexp(of_components, axis=0) - jnp.log(len(of_components))
     probabilities = jnp.exp(logs)
+    chosen = jnp.argmax(logs, axis=-1)
     labels = jax.nn.one_hot(y, logs.shape[-1], dtype=logs.dtype)
     return LabelScores(
         log_loss=-jnp.take_along_axis(logs, y[..., None], axis=-1)[..., 0],
         brier=jnp.sum((probabilities - labels) ** 2, axis=-1),
-        right=(jnp.argmax(logs, axis=-1) == y).astype(logs.dtype),
+        right=(chosen == y).astype(logs.dtype),
         confidence=jnp.max(probabilities, axis=-1),
+        replicated_right=jnp.moveaxis(
+            predictive.replicated(key, REPLICATES) == chosen[None], 0, -1
+        ),
     )
 
 
@@ -87,24 +92,35 @@ class Calibration:
         """Whether the error is no larger than chance explains, 39 times of 40."""
         return self.error <= self.error_band[1]
 
+    @property
+    def direction(self) -> str:
+        """``"too sure"`` or ``"not sure enough"``, as most of the error is, where it is not ok."""
+        if self.ok:
+            return AS_SURE
+        excess = np.nansum((self.confidence - self.accuracy) * self.count) / self.count.sum()
+        if abs(excess) < self.error / 2:
+            return "too sure of some labels and not sure enough of others"
+        return TOO_SURE if excess > 0 else NOT_SURE_ENOUGH
 
-def calibration(confidence: np.ndarray, right: np.ndarray, seed: int) -> Calibration:
+
+def calibration(
+    confidence: Float[np.ndarray, ...],
+    right: Float[np.ndarray, ...],
+    replicated_right: Bool[np.ndarray, "... replicates"],
+) -> Calibration:
     """The calibration of labels given by their ``confidence`` and whether they were ``right``.
 
-    Bands are those of consistency resampling (Broecker and Smith 2007): which labels are right is
-    drawn anew with the confidence as probability. Confidence itself is not resampled.
+    Bands are those of the replicated labels: of consistency resampling (Broecker and Smith 2007),
+    but that labels depend on each other as they do under the predictive. Confidence itself is not
+    resampled.
     """
+    replicated = replicated_right.reshape(-1, replicated_right.shape[-1]).T
     confidence, right = confidence.ravel(), right.ravel()
     cells = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    members = cells == np.arange(BINS)[:, None]
-    count = members.sum(axis=1)
-
-    def accuracies(right: np.ndarray) -> np.ndarray:
-        return _divided(right @ members.T, count)
-
-    drawn = np.random.default_rng(seed).random((REPLICATES, len(confidence))) < confidence
+    members = (cells == np.arange(BINS)[:, None]).astype(float)
+    count = members.sum(axis=1).astype(int)
     mean, accuracy, drawn_accuracy = (
-        accuracies(np.asarray(values, float)) for values in (confidence, right, drawn)
+        _divided(values @ members.T, count) for values in (confidence, right, replicated)
     )
 
     def error(accuracy: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ integrated out: few draws then already make a smooth mixture (Rao-Blackwell).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +34,7 @@ BLOCK_BYTES = 2**26
 point; arbitrary."""
 
 
-@as_pytree("likelihood", "f", "f_std", "values")
+@as_pytree("likelihood", "f", "f_std", "values", "functions")
 @dataclass(frozen=True, eq=False)
 class Predictive:
     """The law of targets at m points: a mixture of k equally weighted ones.
@@ -42,12 +42,19 @@ class Predictive:
     ``f`` (k, m, o): the outputs that each component sees through ``likelihood``; their means where
     ``f_std`` (k, m, o) is given, which is for Gaussian noise alone. ``values``: hyperparameters of
     the likelihood, (k, ...) by name.
+
+    Scores take each point by itself, but how far they may vary depends on all points together,
+    which share what is not known of the function. That is in the rows of ``f``, unless these were
+    not drawn ``jointly``; with ``f_std`` in ``functions`` (r, m, o), outputs drawn at all points
+    together, a row for each component where there are several.
     """
 
     likelihood: AbstractLikelihood
     f: Float[Array, "k m o"]
     f_std: Float[Array, "k m o"] | None = None
     values: Mapping[str, Float[Array, "k ..."]] = field(default_factory=dict)
+    functions: Float[Array, "r m o"] | None = None
+    jointly: bool = True
 
     def __post_init__(self) -> None:
         if self.likelihood.varies_by_point:
@@ -62,6 +69,11 @@ class Predictive:
     def of_classes(self) -> bool:
         """Whether the targets are labels of a few classes, with a probability for each."""
         return isinstance(self.likelihood, Bernoulli | Categorical)
+
+    @property
+    def joint(self) -> bool:
+        """Whether it is known how the outputs at several points go together."""
+        return self.functions is not None or (self.f_std is None and self.jointly)
 
     def as_targets(self, y_test: object) -> Array:
         """``y_test`` (m, columns), or (m,), checked as training targets are."""
@@ -88,21 +100,51 @@ class Predictive:
 
         return jax.vmap(one)(self.f, self.f_std, dict(self.values), *by_component)
 
+    def replicated(self, key: Key[Array, ""], sets: int) -> Float[Array, "sets m columns"]:
+        """Sets of targets at all points, each through one function; of all components in turn.
+
+        Where ``joint`` is False, outputs are drawn point by point.
+        """
+        of_component = jnp.arange(sets) * len(self.f) // sets
+        f_key, key = jax.random.split(key)
+        if self.functions is not None:
+            f = self.functions[jnp.arange(sets) * len(self.functions) // sets]
+        else:
+            f = self.f[of_component]
+            if self.f_std is not None:
+                noise = jax.random.normal(f_key, f.shape, f.dtype)
+                f += self.f_std[of_component] * noise
+        values = {name: value[of_component] for name, value in self.values.items()}
+
+        def one(key: Key[Array, ""], f: Array, values: dict[str, Array]) -> Array:
+            return substitute(self.likelihood, values).draw(key, f)
+
+        return jax.vmap(one)(jax.random.split(key, sets), f, values)
+
     def by_blocks[Scores](
-        self, score: Callable[[Predictive, Array, Key[Array, ""]], Scores], y: Array, seed: int
+        self,
+        score: Callable[[Predictive, Array, Key[Array, ""]], Scores],
+        y: Array,
+        seed: int,
+        *,
+        draws: int,
     ) -> Scores:
         """``score(part, y, key)`` of some points at a time, as memory allows, joined again.
 
-        ``Scores`` is a tree of arrays that have points first.
+        ``draws``: how many targets at each point it works with. ``Scores`` is a tree of arrays
+        that have points first.
         """
         components, points, outputs = self.f.shape
-        largest = max(1, BLOCK_BYTES // (components * outputs * self.f.dtype.itemsize))
+        at_a_point = max(components, draws) * outputs * self.f.dtype.itemsize
+        largest = max(1, BLOCK_BYTES // at_a_point)
         key = jax.random.key(seed)
         parts = []
         for start in range(0, points, largest):
             rows = slice(start, start + largest)
-            f_std = None if self.f_std is None else self.f_std[:, rows]
-            part = Predictive(self.likelihood, self.f[:, rows], f_std, self.values)
+            f_std, functions = (
+                None if array is None else array[:, rows] for array in (self.f_std, self.functions)
+            )
+            part = replace(self, f=self.f[:, rows], f_std=f_std, functions=functions)
             parts.append(score(part, y[rows], jax.random.fold_in(key, start)))
         return jax.tree.map(lambda *own: np.concatenate(own), *parts)
 
@@ -135,7 +177,7 @@ def predictive_of(run: DataTree, posterior: Posterior | None = None) -> Predicti
     }
     if "f_mean" in predictions:
         f, f_std = (joined(predictions[name].values) for name in ("f_mean", "f_std"))
-        return Predictive(likelihood, f, f_std, values)
+        return Predictive(likelihood, f, f_std, values, joined(predictions["f"].values))
     return Predictive(likelihood, joined(predictions["f"].values), None, values)
 
 
@@ -146,4 +188,4 @@ def of_gaussian_outputs(
     if isinstance(likelihood, Gaussian):
         return Predictive(likelihood, mean[None], std[None])
     noise = jax.random.normal(jax.random.key(seed), (FUNCTION_DRAWS, *mean.shape), mean.dtype)
-    return Predictive(likelihood, mean[None] + std[None] * noise)
+    return Predictive(likelihood, mean[None] + std[None] * noise, jointly=False)

@@ -9,16 +9,28 @@ from typing import Any, NamedTuple
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
-from scipy.stats import binomtest, kstest
 from xarray import DataTree
 
 from bnnsample.checks import bad_input, check_count
 from bnnsample.diagnostics.quality.classes import Calibration, calibration, label_scores
+from bnnsample.diagnostics.quality.coverage import (
+    AS_SURE,
+    NOT_SURE_ENOUGH,
+    TOO_SURE,
+    Interval,
+    interval,
+    uniformity,
+)
 from bnnsample.diagnostics.quality.predictive import Predictive, predictive_of
 from bnnsample.diagnostics.quality.scores import LEVELS, point_scores
 
 HISTOGRAM_BINS = 10
 """Of the PIT histogram."""
+
+APART = " (were test points independent)"
+
+LEAST_PIT_P = 0.01
+"""P-value of the PIT's uniformity below which predictions are not as sure as they should be."""
 
 
 class Score(NamedTuple):
@@ -34,28 +46,18 @@ class Score(NamedTuple):
         return f"{self.value:.4g} ± {self.error:.2g}"
 
 
-class Interval(NamedTuple):
-    """The central predictive intervals of a probability: how often targets lay inside, how wide.
-
-    ``low`` and ``high``: 95 % interval of the ``coverage`` as a binomial share (Clopper and
-    Pearson 1934), which takes targets for independent. ``width``: the mean, in the units of ``y``.
-    """
-
-    level: float
-    coverage: float
-    low: float
-    high: float
-    width: float
-
-
 @dataclass(frozen=True, eq=False)
 class Quality:
     """Scores of predictions by name, and whether they are as sure as they should be.
 
     Of numbers and counts: ``"log density"`` of a point's targets, ``"RMSE"``, ``"CRPS"``;
     ``intervals`` of 50, 90 and 95 %; ``pit`` (m, columns), uniform for the right predictive, and
-    the p-value of that by Kolmogorov and Smirnov, which takes them for independent. Of classes:
-    ``"accuracy"``, ``"log loss"``, ``"Brier"``; and their ``calibration``.
+    the p-value of that. Of classes: ``"accuracy"``, ``"log loss"``, ``"Brier"``; and their
+    ``calibration``.
+
+    P-value and bands are by sets of targets drawn from the predictive, each through one function.
+    ``joint`` is False where it is not known how outputs at several points go together: they are
+    then taken for independent, which finds fault with right predictions too often.
     """
 
     scores: dict[str, Score]
@@ -63,6 +65,30 @@ class Quality:
     pit: np.ndarray | None = None
     pit_p_value: float = math.nan
     calibration: Calibration | None = None
+    joint: bool = True
+
+    @property
+    def ok(self) -> bool:
+        """Whether predictions are as sure as they should be, as far as chance lets one see."""
+        if self.calibration is not None:
+            return self.calibration.ok
+        return self.pit_p_value >= LEAST_PIT_P
+
+    @property
+    def direction(self) -> str:
+        """In words what they are, as ``"too sure"`` or ``"not sure enough"``.
+
+        By the coverage of the 90 % interval, and where that is as it should be by whether most
+        targets are above or below what is predicted.
+        """
+        if self.calibration is not None:
+            return self.calibration.direction
+        if self.ok or self.pit is None:
+            return AS_SURE
+        middle = next(own for own in self.intervals if own.level == 0.9)
+        if middle.low <= middle.coverage <= middle.high:
+            return "too low" if np.mean(self.pit) > 0.5 else "too high"
+        return TOO_SURE if middle.coverage < middle.low else NOT_SURE_ENOUGH
 
     @property
     def pit_histogram(self) -> np.ndarray | None:
@@ -80,13 +106,14 @@ class Quality:
             found["PIT"] = {"histogram": self.pit_histogram, "p_value": self.pit_p_value}
         if self.calibration is not None:
             found["calibration"] = vars(self.calibration)
+        found["joint"] = self.joint
         return _as_json(found)
 
     def __str__(self) -> str:
         lines = [f"{name:<20}{score}" for name, score in self.scores.items()]
         lines += [
             f"{f'{own.level:.0%} interval':<20}{own.coverage:.1%} inside "
-            f"({own.low:.1%} to {own.high:.1%}), mean width {own.width:.4g}"
+            f"({own.low:.1%} to {own.high:.1%} were it right), mean width {own.width:.4g}"
             for own in self.intervals
         ]
         if self.pit is not None:
@@ -95,8 +122,9 @@ class Quality:
             low, high = self.calibration.error_band
             lines.append(
                 f"{'calibration error':<20}{self.calibration.error:.4g} "
-                f"({low:.4g} to {high:.4g} were it calibrated)"
+                f"({low:.4g} to {high:.4g} were it right)"
             )
+        lines.append(f"{'predictions are':<20}{self.direction}{'' if self.joint else APART}")
         return "\n".join(lines)
 
 
@@ -123,14 +151,16 @@ def quality(predictive: Predictive | DataTree, y_test: ArrayLike, *, seed: int =
 
 
 def _of_labels(predictive: Predictive, y: Array, seed: int) -> Quality:
-    scores = label_scores(predictive, y)
+    scores = label_scores(predictive, y, seed)
+    found = (scores.confidence, scores.right, scores.replicated_right)
     return Quality(
         {
             "accuracy": _mean(scores.right),
             "log loss": _mean(scores.log_loss),
             "Brier": _mean(scores.brier),
         },
-        calibration=calibration(np.asarray(scores.confidence), np.asarray(scores.right), seed),
+        calibration=calibration(*map(np.asarray, found)),
+        joint=predictive.joint,
     )
 
 
@@ -138,7 +168,8 @@ def _of_numbers(predictive: Predictive, y: Array, seed: int) -> Quality:
     scores = point_scores(predictive, y, seed)
     squared = _mean(scores.error**2)
     root = math.sqrt(squared.value)
-    pit, widths = np.asarray(scores.pit), np.mean(scores.widths, axis=(0, 1))
+    pit, replicated = np.asarray(scores.pit), np.asarray(scores.replicated_pit)
+    widths = np.mean(scores.widths, axis=(0, 1))
     return Quality(
         {
             "log density": _mean(scores.log_density[:, None]),
@@ -147,10 +178,12 @@ def _of_numbers(predictive: Predictive, y: Array, seed: int) -> Quality:
             "CRPS": _mean(scores.crps),
         },
         intervals=tuple(
-            _interval(level, pit, float(width)) for level, width in zip(LEVELS, widths, strict=True)
+            interval(level, pit, replicated, float(width))
+            for level, width in zip(LEVELS, widths, strict=True)
         ),
         pit=pit,
-        pit_p_value=float(kstest(pit.ravel(), "uniform").pvalue),
+        pit_p_value=uniformity(pit, replicated),
+        joint=predictive.joint,
     )
 
 
@@ -160,12 +193,6 @@ def _mean(values: ArrayLike) -> Score:
     count = len(by_point)
     error = by_point.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan
     return Score(float(by_point.mean()), float(error))
-
-
-def _interval(level: float, pit: np.ndarray, width: float) -> Interval:
-    inside = int(np.sum(np.abs(pit - 0.5) <= level / 2))
-    band = binomtest(inside, pit.size).proportion_ci(0.95)
-    return Interval(level, inside / pit.size, float(band.low), float(band.high), width)
 
 
 def _as_json(value: Any) -> Any:

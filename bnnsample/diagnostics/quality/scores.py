@@ -24,6 +24,10 @@ then known to half a percent of probability, its score to 2 %; arbitrary."""
 LEVELS = 0.5, 0.9, 0.95
 """Probabilities of the central intervals."""
 
+REPLICATES = 400
+"""Sets of targets drawn from the predictive, that the targets are held against: a p-value is then
+known to 1/401, and one of 0.01 to half of that; arbitrary."""
+
 
 class PointScores(NamedTuple):
     """Scores at each of m points: all columns together, or by column.
@@ -32,6 +36,7 @@ class PointScores(NamedTuple):
     predictive mean. ``crps``: the continuous ranked probability score. ``pit``: the predictive
     distribution function at the target, between its values below and at it where it jumps
     (Czado et al. 2009). ``widths``: of the central intervals, in the order of ``LEVELS``.
+    ``replicated_pit``: that of ``REPLICATES`` sets of targets drawn at all points together.
     """
 
     log_density: Float[Array, " m"]
@@ -39,16 +44,17 @@ class PointScores(NamedTuple):
     crps: Float[Array, "m columns"]
     pit: Float[Array, "m columns"]
     widths: Float[Array, "m columns levels"]
+    replicated_pit: Float[Array, "m columns replicates"]
 
 
 def point_scores(predictive: Predictive, y: Array, seed: int) -> PointScores:
     """The scores of targets ``y`` (m, columns), some points at a time."""
-    return predictive.by_blocks(_scores, y, seed)
+    return predictive.by_blocks(_scores, y, seed, draws=TARGET_DRAWS)
 
 
 @jax.jit
 def _scores(predictive: Predictive, y: Array, key: Key[Array, ""]) -> PointScores:
-    draw_key, pit_key = jax.random.split(key)
+    draw_key, pit_key, replicate_key, rank_key = jax.random.split(key, 4)
     components, dtype = len(predictive.f), predictive.f.dtype
     target = y.astype(dtype)
 
@@ -64,12 +70,14 @@ def _scores(predictive: Predictive, y: Array, key: Key[Array, ""]) -> PointScore
     draws = jnp.sort(_draws(predictive, draw_key).astype(dtype), axis=0)
     tails = (1 - jnp.asarray(LEVELS, dtype)) / 2
     low, high = jnp.split(jnp.quantile(draws, jnp.concatenate([tails, 1 - tails]), axis=0), 2)
+    replicated = predictive.replicated(replicate_key, REPLICATES).astype(dtype)
     return PointScores(
         log_density,
         target - centre,
         _crps(draws, target),
         _pit(predictive, y, pit_key),
         jnp.moveaxis(high - low, 0, -1),
+        jnp.moveaxis(_ranks(draws, replicated, rank_key), 0, -1),
     )
 
 
@@ -111,3 +119,20 @@ def _pit(predictive: Predictive, y: Array, key: Key[Array, ""]) -> Float[Array, 
         return at
     start = jnp.mean(predictive.each(below), axis=0)
     return start + jax.random.uniform(key, y.shape, at.dtype) * (at - start)
+
+
+def _ranks(
+    draws: Float[Array, "draws m c"], y: Float[Array, "r m c"], key: Key[Array, ""]
+) -> Float[Array, "r m c"]:
+    """The share of sorted ``draws`` below ``y``, uniform where ``y`` is one more of them.
+
+    In place of the distribution function, which has to be computed for each component.
+    """
+
+    def of_sorted(draws: Array, y: Array) -> tuple[Array, Array]:
+        return jnp.searchsorted(draws, y), jnp.searchsorted(draws, y, side="right")
+
+    of_all = jax.vmap(jax.vmap(of_sorted, 1, 1), 1, 1)
+    below, up_to = (count.astype(y.dtype) for count in of_all(draws, y))
+    within = jax.random.uniform(key, y.shape, y.dtype) * (up_to - below + 1)
+    return (below + within) / (len(draws) + 1)

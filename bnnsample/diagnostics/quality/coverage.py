@@ -1,0 +1,72 @@
+"""Where targets lie under a predictive, beside where sets of targets drawn from it lie.
+
+Test points share what is not known of the function, so that a predictive that is right may miss
+them all on one side: tests that take points for independent call it wrong too often.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import rankdata
+
+TOO_SURE, NOT_SURE_ENOUGH = "too sure", "not sure enough"
+AS_SURE = "as sure as they should be"
+
+BAND = 0.025, 0.975
+"""What lies in a band were the predictive right: 95 % of sets of targets."""
+
+
+class Interval(NamedTuple):
+    """The central predictive intervals of a probability: how often targets lay inside, how wide.
+
+    ``low`` and ``high``: what 95 % of the coverages of sets of targets that are drawn from the
+    predictive lie in. ``width``: the mean, in the units of ``y``.
+    """
+
+    level: float
+    coverage: float
+    low: float
+    high: float
+    width: float
+
+
+def interval(
+    level: float,
+    pit: Float[np.ndarray, "m columns"],
+    replicated_pit: Float[np.ndarray, "m columns replicates"],
+    width: float,
+) -> Interval:
+    """The intervals of this ``level``, by the targets' PIT and that of replicated targets."""
+    low, high = np.quantile(_coverage(level, replicated_pit), BAND)
+    return Interval(level, float(_coverage(level, pit)), float(low), float(high), width)
+
+
+def uniformity(
+    pit: Float[np.ndarray, "m columns"],
+    replicated_pit: Float[np.ndarray, "m columns replicates"],
+) -> float:
+    """P-value of the PIT being uniform, against predictives off centre, too narrow or too wide.
+
+    By the distances from uniform (Kolmogorov and Smirnov's) of the PIT, which a predictive off
+    centre has, and of how far it is from the middle, which one of another width has. Each is ranked
+    among those of the sets, the targets counted as one of them, and the p-value is the share of
+    sets with a distance of as high a rank.
+    """
+    replicated = replicated_pit.reshape(pit.size, -1).T
+    sets = np.concatenate([pit.reshape(1, -1), replicated])
+    distances = np.stack([_distance(sets), _distance(np.abs(2 * sets - 1))])
+    rank = rankdata(-distances, method="max", axis=1).min(axis=0)
+    return float(np.mean(rank <= rank[0]))
+
+
+def _coverage(level: float, pit: np.ndarray) -> np.ndarray:
+    return np.mean(np.abs(pit - 0.5) <= level / 2, axis=(0, 1))
+
+
+def _distance(sets: Float[np.ndarray, "sets values"]) -> Float[np.ndarray, " sets"]:
+    count = sets.shape[1]
+    ordered, below = np.sort(sets, axis=1), np.arange(count) / count
+    return np.max(np.maximum(below + 1 / count - ordered, ordered - below), axis=1)
