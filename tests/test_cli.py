@@ -337,7 +337,7 @@ def test_compare_writes_where_it_is_told(finished, tmp_path, capsys) -> None:
     assert "Comparison of 2 runs" in out.read_text()
 
 
-@pytest.mark.parametrize("words", ["diagnose {}", "report {}", "compare {} {} --out page.html"])
+@pytest.mark.parametrize("words", ["diagnose {}", "report {}", "compare {} {}2 --out page.html"])
 def test_where_there_is_no_run_the_status_is_2_in_one_line(words, tmp_path, capsys) -> None:
     missing = tmp_path / "none"
     assert main(shlex.split(words.format(missing, missing))) == 2
@@ -349,3 +349,10 @@ def test_targets_that_are_no_numbers_are_refused(finished, tmp_path, capsys) -> 
     table.write_text("price\n1\n2\n")
     assert main(["report", str(finished), "--y-test", str(table)]) == 2
     assert capsys.readouterr().err.startswith(f"error: --y-test: got {table}, which cannot be read")
+
+
+def test_a_run_is_not_compared_with_itself(finished, tmp_path, capsys) -> None:
+    out = tmp_path / "both.html"
+    assert main(["compare", str(finished), str(finished), "--out", str(out)]) == 2
+    assert "the same path was given twice" in capsys.readouterr().err
+    assert not out.exists()

@@ -51,6 +51,8 @@ class Verdict(NamedTuple):
     def summary(self) -> str:
         """The verdict in a line."""
         judged = sum(finding.ok is not None for finding in self.findings)
+        if not judged:
+            return f"{len(self.findings)} told, none judged"
         if self.ok:
             return f"passed all {judged} checks"
         names = ", ".join(finding.name for finding in self.failed)

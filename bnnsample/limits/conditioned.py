@@ -58,6 +58,15 @@ class Conditioned:
         mean = cross.T @ self.weights
         return mean, jnp.broadcast_to(variance, mean.shape)
 
+    def covariances(self, x_test: Float[Array, "m ..."]) -> Float[Array, "k m m"]:
+        """Of each output between the points, or of all of them (k = 1) where they share it."""
+        cross, prior = (
+            jnp.asarray(self.kernel(*inputs), self.x.dtype)
+            for inputs in ((self.x, x_test), (x_test,))
+        )
+        whitened = jax.vmap(lambda factor: solve_lower(factor, cross))(self.factors)
+        return prior[None] - jnp.matrix_transpose(whitened) @ whitened
+
 
 def limit_kernel(network: Network, x: Float[Array, "n ..."]) -> KernelFunction:
     """The NNGP kernel, or where it has no closed form the estimate of it by draws."""

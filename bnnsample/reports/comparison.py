@@ -75,9 +75,10 @@ def _disagreement(run: DataTree, reference: DataTree) -> float | None:
     predictions = [r.children.get("predictions") for r in (run, reference)]
     if any(each is None for each in (*inputs, *predictions)):
         return None
-    same_inputs = np.array_equal(*(np.asarray(each) for each in inputs))
+    x, x_reference = (np.asarray(each) for each in inputs)
     shapes = {each.dataset["f"].shape[2:] for each in predictions if each is not None}
-    return disagreement(run, reference) if same_inputs and len(shapes) == 1 else None
+    same = np.array_equal(x, x_reference) and len(shapes) == 1
+    return disagreement(run, reference) if same else None
 
 
 def _verdicts(rows: Mapping[str, Row]) -> list[Statement]:

@@ -113,31 +113,31 @@ def _at_training_inputs(
     except BadInput as error:
         told = f"Not made at the training inputs: {error}"
         return [], [Section("Posterior predictive checks", told)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of high Pareto k, which are told below
-        found = loo(run, posterior=posterior)
-    high = int(np.sum(np.asarray(found.pareto_k) > found.good_k))
-    total = found.n_data_points
-    advice = (
-        " Those are not estimated reliably: held-out targets would judge the predictions."
-        if high
-        else ""
+    made = Section(
+        "Posterior predictive checks",
+        "Statistics of targets drawn from the posterior, at the training inputs, beside those of "
+        "the data.",
+        (_check_table(checks),),
     )
-    return [finding.name for finding in checks.failed], [
-        Section(
-            "Posterior predictive checks",
-            "Statistics of targets drawn from the posterior, at the training inputs, beside those "
-            "of the data.",
-            (_check_table(checks),),
-        ),
-        Section(
-            "Leave-one-out",
-            f"Expected log predictive density (PSIS-LOO, by ArviZ): {found.elpd:.1f} ± "
-            f"{found.se:.1f} in all, {found.elpd / total:.3f} a point; effective number of "
-            f"parameters {found.p:.1f}. Pareto k is above {found.good_k:.2f} for {high} of {total} "
-            f"points.{advice}",
-        ),
-    ]  # fmt: skip
+    left_out = Section("Leave-one-out", _left_out(run, posterior))
+    return [finding.name for finding in checks.failed], [made, left_out]
+
+
+def _left_out(run: DataTree, posterior: Posterior | None) -> str:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of high Pareto k, which are told below
+            found = loo(run, posterior=posterior)
+    except BadInput as error:
+        return f"Not estimated: {error}"
+    high = int(np.sum(np.asarray(found.pareto_k) > found.good_k))
+    advice = " Those are not estimated reliably: held-out targets would judge the predictions."
+    return (
+        f"Expected log predictive density (PSIS-LOO, by ArviZ): {found.elpd:.1f} ± {found.se:.1f} "
+        f"in all, {found.elpd / found.n_data_points:.3f} a point; effective number of parameters "
+        f"{found.p:.1f}. Pareto k is above {found.good_k:.2f} for {high} of {found.n_data_points} "
+        f"points.{advice if high else ''}"
+    )
 
 
 def _checks(checks: Verdict) -> Section:
@@ -197,7 +197,7 @@ def _calibration(found: Quality) -> Section:
         "Left, the predictive distribution function at each held-out target, uniform for "
         "calibrated predictions: a hump means too wide ones, a valley too narrow ones. Right, how "
         "many targets central intervals hold; bars: 95 % of sets drawn from the predictions.",
-        as_svg(pit_figure(found.pit, found.intervals)),
+        as_svg(pit_figure(found)),
     )
     rows: tuple[Any, ...] = tuple(
         (f"{own.level:.0%}", f"{own.coverage:.1%}", f"{own.low:.1%} to {own.high:.1%}",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,7 +10,7 @@ from scipy.stats import binom, rankdata
 from xarray import DataTree
 
 from bnnsample.diagnostics.quality.classes import Calibration
-from bnnsample.diagnostics.quality.quality import Interval
+from bnnsample.diagnostics.quality.quality import Quality
 from bnnsample.diagnostics.vectorised import ess_bulk, ess_tail
 from bnnsample.reports.figures import (
     CHAIN_COLORS,
@@ -124,17 +122,28 @@ def predictions_figure(run: DataTree, limit: str | None) -> Figure:
         return figure
 
 
-def pit_figure(pit: np.ndarray, intervals: Sequence[Interval]) -> Figure:
+def pit_figure(found: Quality) -> Figure:
     """Histogram of the probability integral transform, and coverage of central intervals."""
+    assert found.pit_histogram is not None
+    assert found.pit_band is not None
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(9, 3.0), layout="constrained")
         left, right = figure.subplots(1, 2)
-        bins = min(10, max(4, pit.size // 5))
-        left.hist(pit.ravel(), bins, range=(0, 1), color="#0072B2", label="test points")
-        left.axhline(pit.size / bins, color="#303030", linestyle=":", label="uniform")
+        shares, (low, high) = found.pit_histogram, found.pit_band
+        edges = np.linspace(0, 1, len(shares) + 1)
+        left.stairs(
+            high,
+            edges,
+            baseline=low,
+            fill=True,
+            color="#C9C9C9",
+            label="95 % of bins,\nif calibrated",
+        )
+        left.stairs(shares, edges, color="#0072B2", linewidth=2, label="test points")
         left.set_xlabel("probability integral transform")
-        left.set_ylabel("test points in a bin")
-        levels, shares, lows, highs, _ = np.array(intervals).T
+        left.set_ylabel("share of test points in a bin")
+        left.set_ylim(bottom=0)
+        levels, shares, lows, highs, _ = np.array(found.intervals).T
         right.vlines(levels, lows, highs, color="#C9C9C9", linewidth=7, label="95 %, if right")
         _diagonal(right)
         right.plot(levels, shares, color="#D55E00", marker="s", linewidth=1, label="intervals")

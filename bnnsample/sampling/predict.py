@@ -19,7 +19,7 @@ from bnnsample.checks import bad_input, check_count
 from bnnsample.models.network import Parameters, named_parameters
 from bnnsample.models.posterior import Posterior, as_test_inputs
 from bnnsample.repriorisation.base import check_posterior
-from bnnsample.sampling.rebuild import NotRebuildable, rebuild
+from bnnsample.sampling.rebuild import NotRebuildable, rebuild, without_addresses
 
 CHUNK_BYTES = 2**26
 """Parameters and results of the draws computed with at a time take at most this much memory, or
@@ -70,24 +70,54 @@ def likelihood_of(run: DataTree) -> Any:
 def posterior_of(run: DataTree, posterior: Posterior | None = None) -> Posterior:
     """The posterior of a run, made again from it where it is not given.
 
-    Raises ``ValueError`` where it cannot be, and for one that is not the run's.
+    Raises ``ValueError`` where it cannot be, and for one that is not the run's: of other data, or
+    whose network or likelihood prints otherwise.
     """
-    if posterior is None:
-        network, likelihood = _rebuilt(run, "network"), _rebuilt(run, "likelihood")
-        x = run.children["constant_data"].dataset["x"].values
-        y = run.children["observed_data"].dataset["y"].values.astype(x.dtype)
-        posterior = Posterior(network, x, y, likelihood)
-    check_posterior(posterior)
+    found = _made_again(run) if posterior is None else posterior
+    check_posterior(found)
     dtype = _attribute(run, "dtype")
-    if str(posterior.x.dtype) != dtype:
+    if str(found.x.dtype) != dtype:
         raise bad_input(
             "precision",
-            got=f"a posterior in {posterior.x.dtype}",
+            got=f"a posterior in {found.x.dtype}",
             expected=f"{dtype}, in which the run was made",
             probably="jax.config.update('jax_enable_x64', True) was left out, or data of another "
             "type; the run's own can be passed as posterior=",
         )
-    return posterior
+    if posterior is not None:
+        _check_is_of(run, posterior)
+    return found
+
+
+def _made_again(run: DataTree) -> Posterior:
+    network, likelihood = _rebuilt(run, "network"), _rebuilt(run, "likelihood")
+    x, y = _data(run)
+    return Posterior(network, x, y.astype(x.dtype), likelihood)
+
+
+def _check_is_of(run: DataTree, posterior: Posterior) -> None:
+    same = {
+        name: without_addresses(repr(getattr(posterior, name)))
+        == without_addresses(_attribute(run, name))
+        for name in ("network", "likelihood")
+    }
+    for name, kept in zip(("x", "y"), _data(run), strict=True):
+        same[name] = np.array_equal(getattr(posterior, name), kept)
+    if not all(same.values()):
+        others = " and ".join(name for name, one in same.items() if not one)
+        raise bad_input(
+            "posterior",
+            got=f"one of another {others} than the run's",
+            expected="the posterior that was sampled",
+            probably="the posterior of another run",
+        )
+
+
+def _data(run: DataTree) -> tuple[np.ndarray, np.ndarray]:
+    return (
+        run.children["constant_data"].dataset["x"].values,
+        run.children["observed_data"].dataset["y"].values,
+    )
 
 
 def of_draws(

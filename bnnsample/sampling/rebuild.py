@@ -7,6 +7,7 @@ floats print all their digits. Only constructors listed here with literal argume
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,11 @@ def rebuild(text: str) -> Any:
         raise
     except Exception as error:  # a constructor's, of arguments that it was never given
         raise NotRebuildable(f"{text[:200]!r} ({error})") from error
+
+
+def without_addresses(text: str) -> str:
+    """A ``repr`` without where functions lie in memory, which the next process has elsewhere."""
+    return re.sub(" at 0x[0-9a-f]+", "", text)
 
 
 def _is_number(node: ast.expr) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from bnnsample.repriorisation.targets import TARGETS, repriorised
 from bnnsample.sampling.folder import LOG_LIKELIHOOD, differences
 from bnnsample.sampling.functionals import what_to_keep
 from bnnsample.sampling.integrity import damaged
-from bnnsample.sampling.rebuild import NotRebuildable, rebuild
+from bnnsample.sampling.rebuild import NotRebuildable, rebuild, without_addresses
 from bnnsample.sampling.samplers.base import AbstractSampler
 
 SEGMENT_DRAWS = 25
@@ -61,9 +60,9 @@ class Settings:
         return {
             "target": self.target.name,
             "ridge": getattr(self.target, "ridge", None),
-            "network": re.sub(" at 0x[0-9a-f]+", "", repr(posterior.network)),
+            "network": without_addresses(repr(posterior.network)),
             LOG_LIKELIHOOD: _fingerprint(self.target),
-            "likelihood": re.sub(" at 0x[0-9a-f]+", "", repr(posterior.likelihood)),
+            "likelihood": without_addresses(repr(posterior.likelihood)),
             "sampler": repr(self.sampler),
             "dtype": str(posterior.x.dtype),
             "x64": _x64(),

@@ -30,8 +30,8 @@ where it is not what the package says today. `FOLDER` stands for the path that t
 `tests/faults/test_arrays.py` generates some 260 more cases a run: shapes, types, containers,
 layouts, magnitudes from 1e-300 to 1e300, NaN, duplicate rows, constant columns, one point, one
 feature, one hidden unit. Each is refused with a message as below, or gives finite results, and no
-array of the user's is changed. `tests/faults/test_damaged_files.py` damages every file of a run in five
-ways, and puts other arrays, settings, links and code in: nothing in them is executed, and the
+array of the user's is changed. `tests/faults/test_damaged_files.py` damages every file of a run in
+five ways, and puts other arrays, settings, links and code in: nothing in them is executed, and the
 error names the file.
 """
 

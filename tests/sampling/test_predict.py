@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import numpy as np
 import numpyro.distributions as dist
@@ -12,6 +14,7 @@ from xarray import DataTree
 import bnnsample as bnn
 from bnnsample.sampling import predict as module
 from bnnsample.sampling.predict import log_likelihood, predict
+from bnnsample.sampling.predict import posterior_of as posterior_of_run
 from tests.conftest import X64
 from tests.drawn import DRAWS, drawn_run
 from tests.zoo import LIKELIHOODS, NETWORKS
@@ -176,6 +179,40 @@ def test_what_cannot_be_made_again_is_to_be_passed(rng, x_test):
     other = bnn.Posterior(bnn.fcn(1, 6, 2), x, y, bnn.Gaussian(0.3))
     with pytest.raises(ValueError, match="probably the posterior of another run"):
         predict(run, x_test, posterior=other)
+
+
+@pytest.mark.parametrize("change", ["network", "likelihood", "x", "y", "function"])
+def test_the_posterior_of_another_run_is_refused(change, rng, x_test):
+    def act(z):
+        return np.sqrt(0.5) * z
+
+    def other(z):
+        return 2.0 * z
+
+    def made(activation, noise_std=0.3, **data):
+        network = bnn.Network([bnn.Dense(5), bnn.Activation(activation), bnn.Dense(1)])
+        return bnn.Posterior(network, data["x"], data["y"], bnn.Gaussian(noise_std))
+
+    data = {"x": rng.standard_normal((N, D)), "y": rng.standard_normal((N, 1))}
+    kind = act if change == "function" else "tanh"
+    run = drawn_run(made(kind, **data), x_test)
+    run.attrs["network"] = re.sub("0x[0-9a-f]+", "0xabc", run.attrs["network"])
+    assert posterior_of_run(run, made(kind, **data)) is not None
+    wrong = {
+        "network": lambda: made("relu", **data),
+        "likelihood": lambda: made(kind, 0.4, **data),
+        "x": lambda: made(kind, x=data["x"] + 1e-9 ** (1 if X64 else 0.5), y=data["y"]),
+        "y": lambda: made(kind, x=data["x"], y=data["y"][::-1]),
+        "function": lambda: made(other, **data),
+    }[change]()
+    name = "network" if change == "function" else change
+    for use in (
+        lambda: posterior_of_run(run, wrong),
+        lambda: bnn.predictive_of(run, wrong),
+        lambda: predict(run, x_test, posterior=wrong),
+    ):
+        with pytest.raises(ValueError, match=f"one of another {name} than the run's"):
+            use()
 
 
 def test_noise_by_point_has_log_likelihoods_and_no_new_targets(rng, x_test):

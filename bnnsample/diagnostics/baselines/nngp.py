@@ -14,6 +14,11 @@ from bnnsample.limits.gaussian_process import KernelFunction, check_factorised
 from bnnsample.limits.kernels import nngp
 from bnnsample.models.posterior import Posterior, as_test_inputs
 
+MOST_POINTS = 2000
+"""Test points at most at which functions are drawn, which takes the covariance of all of them and
+its root, some seconds. Of inputs that are not vectors, whose kernels may be dear, no more than
+there are training points. A choice."""
+
 
 def nngp_baseline(posterior: Posterior, x_test: ArrayLike, *, seed: int = 0) -> Predictive:
     """The NNGP's predictions at the hyperparameters of highest evidence.
@@ -29,7 +34,10 @@ def nngp_baseline(posterior: Posterior, x_test: ArrayLike, *, seed: int = 0) -> 
 def of_kernel(
     posterior: Posterior, kernel: KernelFunction, x_test: ArrayLike, seed: int
 ) -> Predictive:
-    """What Gaussian outputs of covariance ``kernel`` predict given a posterior's data."""
+    """What Gaussian outputs of covariance ``kernel`` predict given a posterior's data.
+
+    Of many test points not how these go together (``MOST_POINTS``).
+    """
     x_test = as_test_inputs(x_test, posterior.x)
     given = conditioned(posterior, kernel)
     if not given.converged:
@@ -42,4 +50,6 @@ def of_kernel(
     noise = getattr(posterior.likelihood, "noise_std", "this likelihood")
     check_factorised(given.log_evidence, noise, posterior.x)
     mean, variance = given.marginals(x_test)
-    return of_gaussian_outputs(posterior.likelihood, mean, jnp.sqrt(variance), seed)
+    cheap = MOST_POINTS if x_test.ndim == 2 else min(MOST_POINTS, len(posterior.x))
+    covariances = given.covariances(x_test) if len(x_test) <= cheap else None
+    return of_gaussian_outputs(posterior.likelihood, mean, jnp.sqrt(variance), covariances, seed)

@@ -15,6 +15,9 @@ from scipy.stats import rankdata
 TOO_SURE, NOT_SURE_ENOUGH = "too sure", "not sure enough"
 AS_SURE = "as sure as they should be"
 
+HISTOGRAM_BINS = 10
+"""Of the PIT."""
+
 BAND = 0.025, 0.975
 """What lies in a band were the predictive right: 95 % of sets of targets."""
 
@@ -44,6 +47,12 @@ def interval(
     return Interval(level, float(_coverage(level, pit)), float(low), float(high), width)
 
 
+def histogram(pit: Float[np.ndarray, "m columns ..."]) -> Float[np.ndarray, "bins ..."]:
+    """Shares of the PIT values in bins of equal width."""
+    cells = np.minimum(pit * HISTOGRAM_BINS, HISTOGRAM_BINS - 1).astype(np.int8)
+    return np.stack([np.mean(cells == own, axis=(0, 1)) for own in range(HISTOGRAM_BINS)])
+
+
 def uniformity(
     pit: Float[np.ndarray, "m columns"],
     replicated_pit: Float[np.ndarray, "m columns replicates"],
@@ -56,9 +65,11 @@ def uniformity(
     sets with a distance of as high a rank.
     """
     replicated = replicated_pit.reshape(pit.size, -1).T
-    sets = np.concatenate([pit.reshape(1, -1), replicated])
-    distances = np.stack([_distance(sets), _distance(np.abs(2 * sets - 1))])
-    rank = rankdata(-distances, method="max", axis=1).min(axis=0)
+    # one set at a time, which takes no memory for all of them
+    distances = np.array(
+        [(_distance(own), _distance(np.abs(2 * own - 1))) for own in (pit.ravel(), *replicated)]
+    )
+    rank = rankdata(-distances, method="max", axis=0).min(axis=1)
     return float(np.mean(rank <= rank[0]))
 
 
@@ -66,7 +77,6 @@ def _coverage(level: float, pit: np.ndarray) -> np.ndarray:
     return np.mean(np.abs(pit - 0.5) <= level / 2, axis=(0, 1))
 
 
-def _distance(sets: Float[np.ndarray, "sets values"]) -> Float[np.ndarray, " sets"]:
-    count = sets.shape[1]
-    ordered, below = np.sort(sets, axis=1), np.arange(count) / count
-    return np.max(np.maximum(below + 1 / count - ordered, ordered - below), axis=1)
+def _distance(values: Float[np.ndarray, " values"]) -> float:
+    ordered, below = np.sort(values), np.arange(len(values)) / len(values)
+    return float(np.max(np.maximum(below + 1 / len(values) - ordered, ordered - below)))

@@ -22,8 +22,9 @@ from bnnsample.models.likelihoods.discrete import Bernoulli, Categorical
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior
 from bnnsample.models.scales import hyperparameters, substitute
+from bnnsample.numerics import symmetric_root
 from bnnsample.pytrees import as_pytree
-from bnnsample.sampling.predict import likelihood_of
+from bnnsample.sampling.predict import likelihood_of, posterior_of
 
 FUNCTION_DRAWS = 1000
 """Components that a Gaussian law of the outputs is drawn as where the noise is not Gaussian: means
@@ -155,7 +156,7 @@ def predictive_of(run: DataTree, posterior: Posterior | None = None) -> Predicti
     With the moments of the outputs given the hidden weights where the readout was integrated out,
     and each draw's own hyperparameters. ``posterior``, the one that was sampled, is needed only
     where its likelihood cannot be made again from the run. Raises ``ValueError`` for a run that is
-    not finished, or without predictions.
+    not finished, or without predictions, and for the posterior of another run.
     """
     check_finished(run)
     if "predictions" not in run.children:
@@ -165,7 +166,8 @@ def predictive_of(run: DataTree, posterior: Posterior | None = None) -> Predicti
             expected="predictions at the inputs of the targets",
             probably="sample(...) without x_test",
         )
-    likelihood = likelihood_of(run) if posterior is None else posterior.likelihood
+    given = None if posterior is None else posterior_of(run, posterior)
+    likelihood = likelihood_of(run) if given is None else given.likelihood
     predictions = run.children["predictions"].dataset
 
     def joined(values: np.ndarray) -> Array:
@@ -182,10 +184,26 @@ def predictive_of(run: DataTree, posterior: Posterior | None = None) -> Predicti
 
 
 def of_gaussian_outputs(
-    likelihood: AbstractLikelihood, mean: Float[Array, "m o"], std: Float[Array, "m o"], seed: int
+    likelihood: AbstractLikelihood,
+    mean: Float[Array, "m o"],
+    std: Float[Array, "m o"],
+    covariances: Float[Array, "k m m"] | None,
+    seed: int,
 ) -> Predictive:
-    """What independent Gaussian outputs predict, drawn where the noise is not Gaussian too."""
-    if isinstance(likelihood, Gaussian):
-        return Predictive(likelihood, mean[None], std[None])
+    """What Gaussian outputs predict, drawn where the noise is not Gaussian too.
+
+    ``covariances`` between the points, one for all outputs (k = 1) or one for each; without them
+    outputs are drawn point by point.
+    """
     noise = jax.random.normal(jax.random.key(seed), (FUNCTION_DRAWS, *mean.shape), mean.dtype)
-    return Predictive(likelihood, mean[None] + std[None] * noise, jointly=False)
+    functions = None
+    if covariances is not None:
+        # one at a time: each takes as much memory again
+        roots = jax.lax.map(lambda own: symmetric_root(own)[0], covariances)
+        roots = jnp.broadcast_to(roots, (mean.shape[1], *roots.shape[1:]))
+        functions = mean[None] + jnp.einsum("oij,sjo->sio", roots, noise)
+    if isinstance(likelihood, Gaussian):
+        return Predictive(likelihood, mean[None], std[None], functions=functions)
+    if functions is None:
+        return Predictive(likelihood, mean[None] + std[None] * noise, jointly=False)
+    return Predictive(likelihood, functions)

@@ -20,14 +20,35 @@ from bnnsample.models.posterior import Posterior
 from bnnsample.sampling.predict import of_draws, posterior_of
 
 LEAST_P = 0.005
-"""Posterior predictive p-value below which a check fails. It is no p-value under the model, where
-it keeps to the middle and hardly ever is as small; a choice."""
+"""Posterior predictive p-value below which a check of the training targets fails. It is no p-value
+under the model, where it keeps to the middle and hardly ever is as small; a choice."""
 
-ADVICE = (
-    "The model does not make such data: another likelihood may, as StudentT() does outliers and "
-    "NegativeBinomial() overdispersed counts, or targets on another scale, as logarithms of those "
-    "that are skewed"
+HELD_OUT_LEVEL = 0.01
+"""Probability of a right model failing any check of held-out targets: their p-values are uniform,
+so that this is shared out among the statistics; a choice."""
+
+EXTREMES = (
+    "The model does not make such data: StudentT() has such outliers among numbers and "
+    "NegativeBinomial() among counts, or targets on another scale do, as logarithms of those that "
+    "are skewed"
 )
+SHARES = (
+    "The functions do not reach these shares: are the targets of another kind than those trained "
+    "on, or b_std_out or w_std_out of the readout too small?"
+)
+ADVICE = {
+    "mean": "The functions do not reach this mean, whatever the noise: are the targets not "
+    "centred, or of another kind than those trained on, or b_std_out or w_std_out of the readout "
+    "too small?",
+    "standard deviation": "Noise or functions are of another size than the data: give the noise, "
+    "or w_std_out of the readout, a prior",
+    "smallest": EXTREMES,
+    "largest": EXTREMES,
+    "share of zeros": "The model makes another number of zeros: NegativeBinomial() makes more than "
+    "Poisson() of the same mean",
+    "share of ones": SHARES,
+    "share of class": SHARES,
+}
 
 
 def posterior_predictive_check(
@@ -41,9 +62,11 @@ def posterior_predictive_check(
     are given, the run's own predictions.
 
     A finding's ``value`` is the two-sided posterior predictive p-value, twice the smaller share of
-    replications as far out. It is told and not judged, ``ok`` None, unless it is below
-    ``LEAST_P``, for which it takes 400 draws: then the data are none that the model makes, and
-    ``ok`` is False. ``posterior`` and errors as in ``predict``.
+    replications as far out. It is told and not judged, ``ok`` None, unless it is below the
+    ``threshold``: then the data are none that the model makes, and ``ok`` is False. That is
+    ``LEAST_P`` at the training inputs, which takes 400 draws, and ``HELD_OUT_LEVEL`` over the
+    number of statistics for ``y``, which takes 200 for each of them; a figure says where there are
+    too few. ``posterior`` and errors as in ``predict``.
     """
     check_finished(run)
     check_count("seed", seed, minimum=0)
@@ -59,8 +82,10 @@ def posterior_predictive_check(
         drawn = jnp.asarray(run.children["predictions"].dataset["y"].values)
         of_draw = jax.vmap(jax.vmap(lambda y: _statistics(likelihood, y, outputs)))
         replicated = {name: np.asarray(part) for name, part in of_draw(drawn).items()}
+    count = sum(len(values) for values in observed.values())
+    threshold = LEAST_P if y is None else HELD_OUT_LEVEL / count
     return Verdict.of(
-        _finding(f"{name}{f' {place}' if len(values) > 1 else ''}", float(value), draws)
+        _finding(name, f" {place}" if len(values) > 1 else "", float(value), draws, threshold)
         for name, values in observed.items()
         for place, (value, draws) in enumerate(
             zip(values, replicated[name].reshape(-1, len(values)).T, strict=True)
@@ -94,17 +119,24 @@ def _statistics(
     return found
 
 
-def _finding(name: str, observed: float, replicated: Float[np.ndarray, " draws"]) -> Finding:
+def _finding(
+    name: str,
+    place: str,
+    observed: float,
+    replicated: Float[np.ndarray, " draws"],
+    threshold: float,
+) -> Finding:
     farther = min(np.sum(replicated >= observed), np.sum(replicated <= observed))
     # the data count as one more replication, so that no p-value is 0
-    p = min(1.0, 2 * (1 + int(farther)) / (1 + len(replicated)))
-    failed = p < LEAST_P
+    least = 2 / (1 + len(replicated))
+    p = min(1.0, least * (1 + int(farther)))
+    failed = p < threshold
     return Finding(
-        name,
+        f"{name}{place}",
         False if failed else None,
         f"observed {observed:.4g}, replicated {replicated.mean():.4g} ± {replicated.std():.2g}, "
-        f"p = {p:.2g}",
-        ADVICE if failed else "",
+        f"p = {p:.2g}{', too few draws to judge' if least >= threshold else ''}",
+        ADVICE[name] if failed else "",
         value=p,
-        threshold=LEAST_P,
+        threshold=threshold,
     )

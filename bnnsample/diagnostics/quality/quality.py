@@ -15,17 +15,16 @@ from bnnsample.checks import bad_input, check_count
 from bnnsample.diagnostics.quality.classes import Calibration, calibration, label_scores
 from bnnsample.diagnostics.quality.coverage import (
     AS_SURE,
+    BAND,
     NOT_SURE_ENOUGH,
     TOO_SURE,
     Interval,
+    histogram,
     interval,
     uniformity,
 )
 from bnnsample.diagnostics.quality.predictive import Predictive, predictive_of
 from bnnsample.diagnostics.quality.scores import LEVELS, point_scores
-
-HISTOGRAM_BINS = 10
-"""Of the PIT histogram."""
 
 APART = " (were test points independent)"
 
@@ -51,9 +50,9 @@ class Quality:
     """Scores of predictions by name, and whether they are as sure as they should be.
 
     Of numbers and counts: ``"log density"`` of a point's targets, ``"RMSE"``, ``"CRPS"``;
-    ``intervals`` of 50, 90 and 95 %; ``pit`` (m, columns), uniform for the right predictive, and
-    the p-value of that. Of classes: ``"accuracy"``, ``"log loss"``, ``"Brier"``; and their
-    ``calibration``.
+    ``intervals`` of 50, 90 and 95 %; ``pit`` (m, columns), uniform for the right predictive, the
+    p-value of that, and ``pit_band`` (2, 10), what 95 % of the shares in each of ten bins lie in.
+    Of classes: ``"accuracy"``, ``"log loss"``, ``"Brier"``; and their ``calibration``.
 
     P-value and bands are by sets of targets drawn from the predictive, each through one function.
     ``joint`` is False where it is not known how outputs at several points go together: they are
@@ -64,6 +63,7 @@ class Quality:
     intervals: tuple[Interval, ...] = ()
     pit: np.ndarray | None = None
     pit_p_value: float = math.nan
+    pit_band: np.ndarray | None = None
     calibration: Calibration | None = None
     joint: bool = True
 
@@ -78,32 +78,34 @@ class Quality:
     def direction(self) -> str:
         """In words what they are, as ``"too sure"`` or ``"not sure enough"``.
 
-        By the coverage of the 90 % interval, and where that is as it should be by whether most
-        targets are above or below what is predicted.
+        By the coverage of the intervals, and where that is as it should be by whether most targets
+        are above or below what is predicted.
         """
         if self.calibration is not None:
             return self.calibration.direction
         if self.ok or self.pit is None:
             return AS_SURE
-        middle = next(own for own in self.intervals if own.level == 0.9)
-        if middle.low <= middle.coverage <= middle.high:
-            return "too low" if np.mean(self.pit) > 0.5 else "too high"
-        return TOO_SURE if middle.coverage < middle.low else NOT_SURE_ENOUGH
+        if any(own.coverage < own.low for own in self.intervals):
+            return TOO_SURE
+        if any(own.coverage > own.high for own in self.intervals):
+            return NOT_SURE_ENOUGH
+        return "too low" if np.mean(self.pit) > 0.5 else "too high"
 
     @property
     def pit_histogram(self) -> np.ndarray | None:
         """Shares of the PIT values in ten bins of equal width, all 0.1 for the right predictive."""
-        if self.pit is None:
-            return None
-        counts, _ = np.histogram(self.pit, HISTOGRAM_BINS, (0, 1))
-        return counts / self.pit.size
+        return None if self.pit is None else histogram(self.pit)
 
     def as_dict(self) -> dict[str, Any]:
         """All but the single PIT values, as JSON takes it: numbers that are not finite are None."""
         found: dict[str, Any] = {name: score._asdict() for name, score in self.scores.items()}
         if self.pit is not None:
             found["intervals"] = [interval._asdict() for interval in self.intervals]
-            found["PIT"] = {"histogram": self.pit_histogram, "p_value": self.pit_p_value}
+            found["PIT"] = {
+                "histogram": self.pit_histogram,
+                "band": self.pit_band,
+                "p_value": self.pit_p_value,
+            }
         if self.calibration is not None:
             found["calibration"] = vars(self.calibration)
         found["joint"] = self.joint
@@ -183,6 +185,7 @@ def _of_numbers(predictive: Predictive, y: Array, seed: int) -> Quality:
         ),
         pit=pit,
         pit_p_value=uniformity(pit, replicated),
+        pit_band=np.quantile(histogram(replicated), BAND, axis=-1),
         joint=predictive.joint,
     )
 

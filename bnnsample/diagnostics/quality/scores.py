@@ -77,7 +77,8 @@ def _scores(predictive: Predictive, y: Array, key: Key[Array, ""]) -> PointScore
         _crps(draws, target),
         _pit(predictive, y, pit_key),
         jnp.moveaxis(high - low, 0, -1),
-        jnp.moveaxis(_ranks(draws, replicated, rank_key), 0, -1),
+        # in single precision, as many as there are
+        jnp.moveaxis(_ranks(draws, replicated, rank_key), 0, -1).astype(jnp.float32),
     )
 
 

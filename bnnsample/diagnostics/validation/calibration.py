@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import scipy.stats
 from arviz_stats.ecdf_utils import ecdf_pit
+from jaxtyping import Float, Int
 
 from bnnsample.checks import bad_input, check_count
 from bnnsample.diagnostics.findings import Finding, Verdict
@@ -31,6 +32,7 @@ CURVES = 2000
 class Calibration:
     """Ranks of the truth among ``draws`` draws, by quantity, (replications,) each.
 
+    A rank of -1 stands for a truth or a draw that is not a number.
     ``level``: the probability of a false alarm of one test; there are two for each quantity.
     """
 
@@ -66,6 +68,14 @@ class Calibration:
         return (ranks + generator.random(len(ranks))) / (self.draws + 1)
 
     def _judge(self, name: str) -> Finding:
+        if lost := int(np.sum(self.ranks[name] < 0)):
+            return Finding(
+                name=f"calibration, {name}",
+                ok=False,
+                figure=f"not a number in {lost} of {len(self.ranks[name])} replications",
+                advice="Probably a log likelihood that is not finite where chains begin",
+                threshold=self.level,
+            )
         bins, curve = self.p_values(name)
         return Finding(
             name=f"calibration, {name}",
@@ -113,10 +123,29 @@ def simulation_based_calibration(
         seed=seed, warmup=warmup, draws=DRAWS, thinning=thinning, on_progress=on_progress,
     )  # fmt: skip
     ranks = {
-        name: np.sum(draws[:, :, 0] < np.asarray(truths[name]), axis=0)
+        name: ranks_of(
+            np.asarray(truths[name]),
+            draws[:, :, 0],
+            np.random.default_rng([seed, zlib.crc32(name.encode())]),
+        )
         for name, draws in found.items()
     }
     return Calibration(ranks, DRAWS, level / (2 * len(ranks)))
+
+
+def ranks_of(
+    truth: Float[np.ndarray, " replications"],
+    draws: Float[np.ndarray, "draws replications"],
+    generator: np.random.Generator,
+) -> Int[np.ndarray, " replications"]:
+    """How many draws are below the truth, and of those equal to it any number, all as likely.
+
+    Then ranks are uniform where a quantity is constant or has atoms too: an output at 0 of a
+    network without biases, units that are off. -1 where there is a NaN.
+    """
+    ties = np.sum(draws == truth, axis=0)
+    ranks = np.sum(draws < truth, axis=0) + generator.integers(0, ties, endpoint=True)
+    return np.where(np.isnan(truth) | np.isnan(draws).any(axis=0), -1, ranks)
 
 
 def check_level(level: float) -> None:

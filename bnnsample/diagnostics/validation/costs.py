@@ -1,10 +1,7 @@
-"""What a run would cost, before it is begun: precision, compilations, memory and time."""
+"""What a run would cost, before it is begun: precision, compilations and memory."""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,16 +14,9 @@ from bnnsample.diagnostics.findings import Finding
 from bnnsample.repriorisation.base import AbstractTarget, Position
 from bnnsample.sampling.functionals import LARGE_NETWORK
 from bnnsample.sampling.projections import NUM_PROJECTIONS
-from bnnsample.sampling.samplers.base import AbstractSampler
 
 NATS_LOST = 0.1
 """Error of a log likelihood in float32 from which acceptance suffers; arbitrary."""
-
-TYPICAL_STEPS = 8
-"""Gradients a draw of samplers that choose their number themselves."""
-
-TIMED = 3
-"""Gradients that are timed, after one that compiles."""
 
 
 def precision(target: AbstractTarget, positions: Float[Array, "positions dim"]) -> Finding:
@@ -114,31 +104,6 @@ def memory(
         advice="Give sample() an out= folder, to which draws go as they are made, or keep less",
         value=needed,
         threshold=free,
-    )
-
-
-def seconds(
-    target: AbstractTarget, sampler: AbstractSampler, transitions: int, position: Position
-) -> Finding:
-    """The time of all gradients, from a few: chains that share a device are taken to queue."""
-    gradient: Callable[..., Any] = jax.jit(
-        lambda target, position: jax.value_and_grad(target.log_likelihood)(position)
-    )
-    jax.block_until_ready(gradient(target, position))
-    laps = []
-    for _ in range(TIMED):
-        began = time.perf_counter()
-        jax.block_until_ready(gradient(target, position))
-        laps.append(time.perf_counter() - began)
-    chosen = getattr(sampler, "num_steps", 1)  # those without do one step, or turn back
-    steps = TYPICAL_STEPS if chosen is None or hasattr(sampler, "max_doublings") else chosen
-    lap = statistics.median(laps)
-    needed = lap * steps * transitions
-    return Finding(
-        name="time",
-        ok=None,
-        figure=f"at most about {needed:.3g} s at {lap * 1e3:.3g} ms a gradient and {steps} a draw",
-        value=needed,
     )
 
 

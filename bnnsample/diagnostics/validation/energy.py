@@ -23,10 +23,13 @@ def energy_test(
     """Energy distance of two independent samples, and its p-value by permutation.
 
     ``2 E|X - Y| - E|X - X'| - E|Y - Y'|`` (Székely and Rizzo 2004), 0 for equal laws alone, of
-    quantities that are divided by the standard deviations of the second sample. As many
-    permutations are drawn as a test at ``level`` needs.
+    quantities that are divided by the standard deviations of the second sample, but for constants.
+    As many permutations are drawn as a test at ``level`` needs. Both are NaN where a quantity is.
     """
-    pooled = np.concatenate([first, second]) / second.std(axis=0)
+    spread = second.std(axis=0)
+    pooled = np.concatenate([first, second]) / np.where(spread > 0, spread, 1.0)
+    if not np.all(np.isfinite(pooled)):
+        return float("nan"), float("nan")
     distances = cdist(pooled, pooled)
     n, m = len(first), len(second)
     signs = np.concatenate([np.full(n, 1 / n), np.full(m, -1 / m)])

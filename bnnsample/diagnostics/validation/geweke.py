@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
+from threadpoolctl import threadpool_limits
 
 from bnnsample.checks import check_count
 from bnnsample.diagnostics.findings import Verdict
@@ -30,11 +31,13 @@ from bnnsample.models.posterior import Posterior
 from bnnsample.repriorisation.base import AbstractTarget, check_posterior
 from bnnsample.sampling.chains import Segment, advance, chain_keys, start
 from bnnsample.sampling.choice import choose
+from bnnsample.sampling.run import LAPACK_THREADS
 from bnnsample.sampling.samplers.base import AbstractSampler, Tuning
 from bnnsample.sampling.warmup import phases, tuning
 
-REFERENCE = 20_000
-"""Draws of the joint law that moments are held against."""
+REFERENCE, BATCHES = 20_000, 10
+"""Draws of the joint law at a time, and times: all are what moments are held against, many more
+than the chains' effective ones, so that their error hides nothing."""
 
 
 def joint_distribution_test(
@@ -69,25 +72,37 @@ def joint_distribution_test(
         check_count(name, count, minimum=least)
     probe = probe_of(posterior)
     root = jax.random.split(jax.random.fold_in(jax.random.key(seed), 2), 3)
-    reference = simulate_all(posterior, probe, jax.random.split(root[0], REFERENCE))[1]
+    reference = _reference(posterior, probe, root[0])
     begin, _ = simulate_all(posterior, probe, jax.random.split(root[1], chains))
     fitted = choose_target(given_targets(posterior, begin.y[0]), target)
     check_way_back(fitted)
     sampler = choose(fitted, sampler)[1]
-    tuned = _tuned(fitted, sampler, seed, warmup)
-    found = _successive(
-        fitted, posterior, sampler, tuned, probe, begin, jax.random.split(root[2], chains),
-        transitions=transitions,
-    )  # fmt: skip
+    with threadpool_limits(LAPACK_THREADS, user_api="blas"):  # as in a run
+        tuned = _tuned(fitted, sampler, seed, warmup)
+        found = jax.block_until_ready(
+            _successive(
+                fitted, posterior, sampler, tuned, probe, begin, jax.random.split(root[2], chains),
+                transitions=transitions,
+            )
+        )  # fmt: skip
     return Verdict.of(
         judge_moments(
             "joint distribution",
             {name: np.asarray(own).T for name, own in found.items()},
-            {name: Reference.of(np.asarray(own)) for name, own in reference.items()},
+            {name: Reference.of(own) for name, own in reference.items()},
             level=level,
             advice="Transitions do not keep the posterior that targets are drawn by",
         )
     )
+
+
+def _reference(posterior: Posterior, probe: Probe, key: Key[Array, ""]) -> dict[str, np.ndarray]:
+    """Quantities of independent draws of the joint law; the draws themselves are not kept."""
+    batches = [
+        simulate_all(posterior, probe, jax.random.split(own, REFERENCE))[1]
+        for own in jax.random.split(key, BATCHES)
+    ]
+    return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
 def _tuned(target: AbstractTarget, sampler: AbstractSampler, seed: int, warmup: int) -> Tuning:

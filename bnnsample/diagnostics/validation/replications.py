@@ -13,13 +13,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
+from threadpoolctl import threadpool_limits
 
-from bnnsample.checks import check_count
+from bnnsample.checks import bad_input, check_count
 from bnnsample.diagnostics.validation.simulate import Probe, Quantities, quantities
 from bnnsample.models.posterior import Posterior
 from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.sampling.chains import ChainKeys, Chains, Segment, advance, chain_keys, start
 from bnnsample.sampling.choice import choose
+from bnnsample.sampling.run import LAPACK_THREADS
 from bnnsample.sampling.samplers.base import AbstractSampler
 
 type TargetOf = Callable[[Posterior], AbstractTarget]
@@ -27,7 +29,18 @@ type TargetOf = Callable[[Posterior], AbstractTarget]
 
 
 def choose_target(posterior: Posterior, target: TargetOf | None) -> AbstractTarget:
-    """The target of a posterior by ``target``, or what ``bnn.sample`` would take."""
+    """The target of a posterior by ``target``, or what ``bnn.sample`` would take.
+
+    Raises ``ValueError`` for what is no function.
+    """
+    if target is not None and not callable(target):
+        kind = type(target).__name__
+        raise bad_input(
+            "target",
+            got=repr(target) if isinstance(target, str) else f"a {kind}",
+            expected="a function of a posterior, as each check makes posteriors of its own",
+            probably="the function bnn.marginal, not its name or a target of one posterior",
+        )
     return choose(posterior if target is None else target(posterior), None)[0]
 
 
@@ -61,22 +74,23 @@ def kept_draws(
     groups = _alike(targets)
     rounds = Rounds(-(-warmup // thinning), draws, thinning)
     found: dict[str, np.ndarray] = {}
-    for number, members in enumerate(groups):
-        before = number * rounds.transitions
-        part = _draws_of(
-            [targets[member] for member in members],
-            [posteriors[member] for member in members],
-            sampler,
-            probe,
-            jax.tree.map(lambda key, members=members: key[np.array(members)], keys),
-            rounds,
-            lambda done, before=before: (
-                on_progress and on_progress(before + done, rounds.transitions * len(groups))
-            ),
-        )
-        for name, values in part.items():
-            room = found.setdefault(name, np.empty((draws, len(posteriors), chains)))
-            room[:, members] = values
+    with threadpool_limits(LAPACK_THREADS, user_api="blas"):  # as in a run
+        for number, members in enumerate(groups):
+            before = number * rounds.transitions
+            part = _draws_of(
+                [targets[member] for member in members],
+                [posteriors[member] for member in members],
+                sampler,
+                probe,
+                jax.tree.map(lambda key, members=members: key[np.array(members)], keys),
+                rounds,
+                lambda done, before=before: (
+                    on_progress and on_progress(before + done, rounds.transitions * len(groups))
+                ),
+            )
+            for name, values in part.items():
+                room = found.setdefault(name, np.empty((draws, len(posteriors), chains)))
+                room[:, members] = values
     return found
 
 

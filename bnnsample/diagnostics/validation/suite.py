@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 
 from bnnsample.checks import BadInput, check_count
@@ -134,9 +135,12 @@ def stand_in() -> Posterior:
 
 
 def first_points(posterior: Posterior) -> Posterior:
-    """The posterior given its first points alone."""
+    """The posterior given its first points alone, and their noise where each point has its own."""
     y = np.asarray(posterior.y[:TINY]).astype(posterior.x.dtype)
-    return Posterior(posterior.network, posterior.x[:TINY], y, posterior.likelihood)
+    likelihood = posterior.likelihood
+    if likelihood.varies_by_point:
+        likelihood = jax.tree.map(lambda noise: noise[:TINY], likelihood)
+    return Posterior(posterior.network, posterior.x[:TINY], y, likelihood)
 
 
 def regression_problem() -> Posterior:

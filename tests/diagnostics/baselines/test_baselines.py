@@ -11,6 +11,8 @@ from sklearn.linear_model import LogisticRegression
 
 import bnnsample as bnn
 from bnnsample.diagnostics.baselines import map as map_module
+from bnnsample.diagnostics.baselines import nngp as nngp_module
+from bnnsample.diagnostics.baselines import ntk_ensemble as ntk_module
 from bnnsample.diagnostics.baselines.baselines import baselines
 from bnnsample.diagnostics.baselines.evidence_mode import at_evidence_mode
 from bnnsample.diagnostics.baselines.last_layer_laplace import last_layer_laplace
@@ -74,6 +76,29 @@ def test_ntk_ensemble_is_that_of_lee_and_others(data, posterior):
     np.testing.assert_allclose(found.f[0], gain @ y, **close)
     expected = np.sqrt(np.diagonal(covariance))[:, None]
     np.testing.assert_allclose(std_of(found), np.broadcast_to(expected, (M, OUT)), **close)
+
+
+@pytest.mark.parametrize("method", [nngp_baseline, ntk_ensemble, last_layer_laplace])
+def test_functions_have_the_covariance_of_the_law(method, data, posterior, monkeypatch):
+    _, _, x_test, y_test = data
+    found = method(posterior, x_test)
+    functions = np.asarray(found.functions)
+    count, std = len(functions), np.asarray(std_of(found))
+    # 10 means and 10 deviations within 4 errors
+    assert np.all(np.abs(functions.mean(axis=0) - found.f[0]) < 4 * std / count**0.5)
+    np.testing.assert_allclose(functions.std(axis=0), std, rtol=4 / (2 * count) ** 0.5)
+    if method is nngp_baseline:
+        gp = bnn.nngp_posterior(posterior.network, posterior.x, posterior.y, 0.3)
+        _, covariance = gp.predict(x_test)
+        own = np.cov(functions[..., 1], rowvar=False)
+        error = 4 * (2 / count) ** 0.5 * np.max(std**2)
+        np.testing.assert_allclose(own, covariance, rtol=0, atol=error)
+    assert quality(found, y_test).joint
+    for module in (nngp_module, ntk_module):
+        monkeypatch.setattr(module, "MOST_POINTS", M - 1)
+    apart = method(posterior, x_test)
+    assert apart.functions is None
+    assert not quality(apart, y_test).joint
 
 
 def test_hyperparameters_are_at_the_mode_of_the_evidence(data):

@@ -54,7 +54,7 @@ def test_two_classes_an_output_are_scored_as_scikit_learn_does(rng):
     f = 1.5 * rng.standard_normal((K, M, 2))
     ones = (1 / (1 + np.exp(-f))).mean(axis=0)
     y = rng.integers(0, 2, (M, 2))
-    found = label_scores(Predictive(bnn.Bernoulli(), jnp.asarray(f)), jnp.asarray(y))
+    found = label_scores(Predictive(bnn.Bernoulli(), jnp.asarray(f)), jnp.asarray(y), seed=0)
     for column in range(2):
         truth, p = y[:, column], ones[:, column]
         for score, expected in {
@@ -67,6 +67,12 @@ def test_two_classes_an_output_are_scored_as_scikit_learn_does(rng):
             np.testing.assert_allclose(values.mean(), expected, rtol=1e-9 if X64 else 1e-4)
 
 
+def independent(confidence: np.ndarray, replicates: int = 200) -> np.ndarray:
+    """Whether labels that know nothing of each other are right."""
+    rng = np.random.default_rng(5)
+    return rng.random((confidence.size, replicates)) < confidence[:, None]
+
+
 def test_improbable_labels_have_a_finite_log_loss():
     predictive = Predictive(bnn.Categorical(), jnp.asarray([[[0.0, 900.0]]]))
     assert quality(predictive, [0]).scores["log loss"].value == pytest.approx(900)
@@ -74,7 +80,7 @@ def test_improbable_labels_have_a_finite_log_loss():
 
 def test_the_table_is_that_of_sums_by_hand(rng):
     confidence, right = rng.random(M), rng.integers(0, 2, M).astype(float)
-    found = calibration(confidence, right, seed=0)
+    found = calibration(confidence, right, independent(confidence))
     total = 0.0
     for cell in range(BINS):
         own = (confidence >= found.edges[cell]) & (confidence < found.edges[cell + 1])
@@ -89,7 +95,8 @@ def test_the_table_is_that_of_sums_by_hand(rng):
 
 
 def test_full_confidence_is_in_the_last_bin():
-    found = calibration(np.array([1.0, 0.99, 0.31]), np.array([1.0, 1.0, 0.0]), seed=0)
+    confidence = np.array([1.0, 0.99, 0.31])
+    found = calibration(confidence, np.array([1.0, 1.0, 0.0]), independent(confidence))
     assert found.count.tolist() == [0, 0, 0, 1, 0, 0, 0, 0, 0, 2]
     assert np.isnan(found.band[:, 0]).all()
 
@@ -121,25 +128,72 @@ def test_calibrated_forecasts_are_in_the_band_and_overconfident_ones_are_not():
 
 def test_the_band_is_that_of_labels_drawn_from_the_forecast():
     predictive, _ = forecast(0, points=150)
-    confidence = np.asarray(label_scores(predictive, jnp.zeros((150, 1), int)).confidence).ravel()
+    scores = label_scores(predictive, jnp.zeros((150, 1), int), seed=3)
+    confidence = np.asarray(scores.confidence).ravel()
     rng = np.random.default_rng(8)
+    none = np.zeros((150, 1))
     errors = [
-        calibration(confidence, (rng.random(150) < confidence).astype(float), seed=0).error
+        calibration(confidence, (rng.random(150) < confidence).astype(float), none).error
         for _ in range(200)
     ]
-    low, high = calibration(confidence, np.ones(150), seed=3).error_band
+    low, high = calibration(
+        confidence, np.ones(150), np.asarray(scores.replicated_right)
+    ).error_band
     share = np.mean((low <= np.array(errors)) & (np.array(errors) <= high))
     # 0.95 with an error of 0.015, and of 0.007 from the band's own replicates
     assert REPLICATES >= 1000
     assert abs(share - 0.95) < 4 * 0.017
 
 
+def shared(seed: int, *, apart: bool = False, surer: float = 1.0, points: int = 120):
+    """Classes along a random slope, which all points share, and the law of that as forecast.
+
+    Right but that points are drawn ``apart``, or that the slope is taken for surer than it is.
+    """
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((points, 1))
+    slopes = 1.5 * rng.standard_normal((301, 1, 1))
+    y = rng.random((points, 1)) < 1 / (1 + np.exp(-slopes[0] * x))
+    f = slopes[1:] * x
+    if apart:
+        f = rng.permuted(f, axis=0)
+    if surer > 1:
+        f = surer * x + (f - surer * x) / surer
+    return Predictive(bnn.Bernoulli(), jnp.asarray(f)), y.astype(int)
+
+
+def test_right_forecasts_of_points_that_share_a_function_are_ok():
+    seeds = range(100)
+    alarms = sum(not quality(*shared(seed), seed=seed).calibration.ok for seed in seeds)
+    # each 1 time of 40: more than 9 of 100 have a probability of 1e-4
+    assert alarms <= 9
+    # the same forecasts, were points independent
+    wrong = sum(not quality(*shared(s, apart=True), seed=s).calibration.ok for s in range(40))
+    assert wrong > 20
+
+
+def test_the_direction_of_what_is_wrong_is_told():
+    found = [quality(*shared(seed, surer=4.0), seed=seed) for seed in range(20)]
+    # slopes of the other sign are half of all, and no slope is as steep
+    assert sum(one.direction == "too sure" and not one.ok for one in found) > 8
+    for seed in range(5):
+        assert quality(*forecast(seed, sharper=2.5), seed=seed).direction == "too sure"
+        assert quality(*forecast(seed, sharper=0.3), seed=seed).direction == "not sure enough"
+    fair = quality(*forecast(0))
+    assert fair.ok
+    assert fair.direction == "as sure as they should be"
+    assert str(fair).endswith("predictions are     as sure as they should be")
+    sure = np.repeat([0.65, 0.95], 50)
+    mixed = calibration(sure, np.arange(100) < 65, independent(sure))
+    assert mixed.direction == "too sure of some labels and not sure enough of others"
+
+
 def test_what_is_told_is_json_and_a_table(rng):
     found = quality(*forecast(3, points=30))
     told = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert set(told) == {"accuracy", "log loss", "Brier", "calibration"}
+    assert set(told) == {"accuracy", "log loss", "Brier", "calibration", "joint"}
     assert told["calibration"]["count"] == found.calibration.count.tolist()
     assert None in told["calibration"]["accuracy"]
     assert [line.split("  ")[0] for line in str(found).splitlines()] == [
-        "accuracy", "log loss", "Brier", "calibration error",
+        "accuracy", "log loss", "Brier", "calibration error", "predictions are",
     ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import numpy as np
 import pytest
+from arviz_stats.loo import loo as psis_loo
 from scipy.stats import norm
 
 import bnnsample as bnn
@@ -75,6 +76,48 @@ def test_independent_draws_are_efficient_and_repeated_ones_are_not(posterior):
     repeated["log_likelihood"] = run["log_likelihood"].isel(draw=np.repeat(np.arange(100), 10))
     # stated tails: with a tenth of the effective draws fewer are smoothed
     assert loo(run).elpd == pytest.approx(loo(repeated).elpd, abs=3)
+
+
+def test_points_that_all_draws_agree_on_are_computed_apart(rng):
+    # without biases the output at 0 is 0
+    x = np.r_[np.zeros((2, 3)), 0.3 * rng.standard_normal((4, 3))]
+    y = 0.3 * rng.standard_normal((6, 1))
+    posterior = bnn.Posterior(bnn.fcn(1, 5, 1, b_std=None, b_std_out=None), x, y, bnn.Gaussian(2.0))
+    run = drawn_run(posterior, draws=300)
+    found = loo(run)
+    known = norm(0, 2.0).logpdf(y[:2, 0])
+    np.testing.assert_allclose(found.elpd_i[:2], known, rtol=1e-6)
+    assert np.all(np.asarray(found.pareto_k[:2]) == -np.inf)
+    rest = log_likelihood(run)
+    rest["log_likelihood"] = rest["log_likelihood"].isel(point=slice(2, None))
+    others = loo(rest)
+    np.testing.assert_allclose(found.elpd_i[2:], others.elpd_i, rtol=1e-6)
+    np.testing.assert_allclose(found.pareto_k[2:], others.pareto_k, rtol=1e-6)
+    assert found.elpd == pytest.approx(others.elpd + known.sum())
+    assert found.p == pytest.approx(others.p, abs=1e-6)
+    nowhere = bnn.Posterior(posterior.network, x[:2], y[:2], posterior.likelihood)
+    assert loo(drawn_run(nowhere)).elpd == pytest.approx(known.sum())
+
+
+def test_it_is_arvizs_own(posterior):
+    run = log_likelihood(exact_run(posterior, 2))
+    logs = run["log_likelihood"]["y"].values
+    draws = logs.shape[0] * logs.shape[1]
+    theirs = psis_loo(run, pointwise=True, var_name="y", reff=1.0)
+    ours = loo(run)
+    assert ours.elpd == pytest.approx(theirs.elpd, abs=0.05)
+    np.testing.assert_allclose(ours.pareto_k, theirs.pareto_k, atol=0.2)
+    assert (ours.n_samples, ours.n_data_points) == (draws, N)
+
+
+def test_too_few_draws_that_differ_are_refused(posterior):
+    run = log_likelihood(exact_run(posterior, 0))
+    for place in (np.arange(9), np.repeat([0, 1], 500)):
+        short = run.copy(deep=False)
+        short["log_likelihood"] = run["log_likelihood"].isel(draw=place, chain=[0])
+        short["posterior"] = run["posterior"].isel(draw=place, chain=[0])
+        with pytest.raises(ValueError, match="probably a short run, or chains that do not move"):
+            loo(short)
 
 
 def test_a_run_that_is_not_finished_is_refused(posterior):

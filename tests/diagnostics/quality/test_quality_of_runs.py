@@ -79,19 +79,48 @@ def test_where_the_readout_was_integrated_out_its_moments_count(rng, x_test):
     assert quality(run, y).scores["log density"].value == pytest.approx(expected, rel=1e-5)
 
 
-def test_outputs_are_drawn_where_the_noise_is_not_gaussian(rng):
-    mean, std = jnp.asarray(rng.standard_normal((M, 2))), jnp.full((M, 2), 0.7)
-    assert of_gaussian_outputs(bnn.Gaussian(0.3), mean, std, 0).f.shape == (1, M, 2)
-    drawn = of_gaussian_outputs(bnn.Poisson(), mean, std, 0)
-    assert drawn.f.shape == (FUNCTION_DRAWS, M, 2)
+@pytest.mark.parametrize("shared", [True, False])
+def test_outputs_are_drawn_where_the_noise_is_not_gaussian(shared, rng):
+    mean = jnp.asarray(rng.standard_normal((M, 2)))
+    roots = rng.standard_normal((1 if shared else 2, M, M))
+    covariances = roots @ np.swapaxes(roots, 1, 2)
+    std = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2)).T * np.ones((M, 2))
+    law = mean, jnp.asarray(std), jnp.asarray(covariances)
+    gaussian = of_gaussian_outputs(bnn.Gaussian(0.3), *law, 0)
+    assert gaussian.f.shape == gaussian.f_std.shape == (1, M, 2)
+    drawn = of_gaussian_outputs(bnn.Poisson(), *law, 0)
     assert drawn.f_std is None
-    # 12 moments within 4 errors
-    error = 0.7 / FUNCTION_DRAWS**0.5
+    assert drawn.joint
+    assert gaussian.joint
+    np.testing.assert_array_equal(drawn.f, gaussian.functions)
+    assert drawn.f.shape == (FUNCTION_DRAWS, M, 2)
+    # 6 means and 12 covariances within 4 errors of the largest
+    error = std.max() / FUNCTION_DRAWS**0.5
     np.testing.assert_allclose(drawn.f.mean(axis=0), mean, rtol=0, atol=4 * error)
-    np.testing.assert_allclose(drawn.f.std(axis=0), 0.7, atol=4 * error)
-    again = of_gaussian_outputs(bnn.Poisson(), mean, std, 0)
+    for output in range(2):
+        found = np.cov(drawn.f[..., output], rowvar=False)
+        own = covariances[0 if shared else output]
+        np.testing.assert_allclose(found, own, rtol=0, atol=4 * 2**0.5 * std.max() * error)
+    again = of_gaussian_outputs(bnn.Poisson(), *law, 0)
     np.testing.assert_array_equal(drawn.f, again.f)
-    assert not np.array_equal(drawn.f, of_gaussian_outputs(bnn.Poisson(), mean, std, 1).f)
+    assert not np.array_equal(drawn.f, of_gaussian_outputs(bnn.Poisson(), *law, 1).f)
+    apart = of_gaussian_outputs(bnn.Poisson(), *law[:2], None, 0)
+    np.testing.assert_allclose(apart.f.std(axis=0), std, rtol=4 / (2 * FUNCTION_DRAWS) ** 0.5)
+    assert np.abs(np.corrcoef(apart.f[..., 0], rowvar=False)[0, 1:]).max() < 4 * 1000**-0.5
+    assert not apart.joint
+    assert not of_gaussian_outputs(bnn.Gaussian(0.3), *law[:2], None, 0).joint
+
+
+def test_draws_of_a_run_are_functions(rng, x_test):
+    run = bnn.sample(
+        bnn.marginal(posterior_of("Gaussian", rng)), bnn.HMC(2), chains=2, warmup=5, draws=6,
+        x_test=x_test, keep=("predictions",),
+    )  # fmt: skip
+    found = predictive_of(run)
+    assert found.joint
+    f = run["predictions"]["f"].values.reshape(12, M, OUT)
+    np.testing.assert_array_equal(found.functions, f)
+    assert not np.array_equal(found.f, f)
 
 
 def test_noise_that_text_does_not_tell_comes_from_the_posterior(rng, x_test):

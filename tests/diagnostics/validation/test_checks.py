@@ -6,6 +6,8 @@ correct suite with free seeds would fail in about 3 of 100.
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import numpy as np
 import numpyro.distributions as dist
@@ -300,6 +302,45 @@ def test_validate_refuses_what_cannot_be_validated():
         validate(sampler=bnn.AlternatingHMC())
     with pytest.raises(BadInput, match="under which the readout can be integrated out exactly"):
         validate(POSTERIORS["Bernoulli"], bnn.marginal)
+
+
+@pytest.mark.parametrize(
+    ("target", "got"),
+    [(bnn.marginal(GAUSSIAN), "a Marginal"), ("marginal", "'marginal'"), (GAUSSIAN, "a Posterior")],
+)
+def test_what_is_no_function_of_a_posterior_is_refused_as_target(target, got):
+    for check in (validate, partial(conjugate_test, regression_problem()), student_t_test):
+        with pytest.raises(BadInput, match=f"target: got {got}; .* the function bnn.marginal"):
+            check(target=target)
+
+
+def test_the_first_points_keep_their_own_noise():
+    for noise, first in (
+        (np.linspace(0.2, 0.7, 6)[:, None], [[0.2], [0.3]]),
+        (np.outer(np.linspace(0.2, 0.7, 6), [1.0, 2.0]), [[0.2, 0.4], [0.3, 0.6]]),
+        (np.array([0.2, 0.5]), [0.2, 0.5]),
+        (0.3, 0.3),
+    ):
+        outputs = np.shape(noise)[-1] if np.ndim(noise) else 1
+        posterior = bnn.Posterior(network(outputs), X, X[:, :outputs], bnn.Gaussian(noise))
+        found = first_points(posterior)
+        assert len(found.x) == len(found.y) == 2
+        np.testing.assert_allclose(np.asarray(found.likelihood.noise_std), first, rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_networks_whose_outputs_are_constant_or_have_atoms_pass(rng):
+    """Inputs at 0 without a bias, and relu units that are off: a rejection and two calibrations."""
+    x, y = np.array([[0.0], [1.0], [0.5]]), np.array([[0.1], [0.3], [0.0]])
+    flat = bnn.fcn(1, 3, 1, "tanh", b_std=None, b_std_out=None)
+    constant = bnn.Posterior(flat, x, y, bnn.Gaussian(0.4))
+    off = bnn.fcn(1, 2, 1, "relu", b_std=None, b_std_out=None)
+    atoms = bnn.Posterior(off, rng.normal(size=(3, 2)), rng.normal(size=(3, 1)), bnn.Gaussian(0.4))
+    for posterior, count in ((constant, 128), (atoms, 400)):
+        found = simulation_based_calibration(posterior, replications=count, level=LEVEL)
+        assert found.verdict.ok, found.verdict
+    verdict = rejection_test(first_points(constant), exact=2000, chains=100, level=LEVEL)
+    assert verdict.ok, verdict
 
 
 def test_checks_refuse_bad_counts():

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from bnnsample.diagnostics.function_space import Distance
-from bnnsample.diagnostics.validation.calibration import Calibration
+from bnnsample.diagnostics.validation.calibration import Calibration, ranks_of
 from bnnsample.diagnostics.validation.energy import energy_test
 from bnnsample.diagnostics.validation.limit import LimitRate, _slope
 from bnnsample.diagnostics.validation.moments import Reference, judge_moments, standard_errors_off
@@ -89,6 +89,22 @@ def test_laws_that_differ_in_one_coordinate_or_in_correlation_are_caught(rng):
         assert energy_test(other, reference, seed=2, level=1e-3)[1] < 1e-3
 
 
+def test_a_constant_counts_for_nothing_in_the_energy_distance_unless_it_is_another(rng):
+    first, second = rng.normal(size=(30, 2)), rng.normal(size=(40, 2))
+    plain = energy_test(first, second, seed=1, level=0.5)
+    for constant in (0.0, 7.3):
+        with_one = (np.insert(part, 1, constant, axis=1) for part in (first, second))
+        assert energy_test(*with_one, seed=1, level=0.5) == pytest.approx(plain)
+    other = (np.insert(first, 1, 1.0, axis=1), np.insert(second, 1, 0.0, axis=1))
+    assert energy_test(*other, seed=1, level=1e-3)[1] < 1e-3
+
+
+def test_the_energy_distance_of_what_is_not_a_number_is_none(rng):
+    first, second = rng.normal(size=(30, 2)), rng.normal(size=(40, 2))
+    first[3, 1] = np.nan
+    assert np.isnan(energy_test(first, second, seed=1, level=0.5)).all()
+
+
 def calibration(ranks: np.ndarray, level: float) -> Calibration:
     return Calibration({"x": ranks}, 63, level)
 
@@ -97,6 +113,41 @@ def test_uniform_ranks_raise_as_many_false_alarms_as_promised(rng):
     """Two tests at 0.05 in 400 trials: at most 0.1 of them, and 0.06 where they go together."""
     alarms = sum(not calibration(rng.integers(0, 64, 128), 0.05).verdict.ok for _ in range(400))
     assert 10 < alarms < 62
+
+
+def ranks(truth: np.ndarray, draws: np.ndarray, seed: int = 0) -> np.ndarray:
+    return ranks_of(truth, draws, np.random.default_rng(seed))
+
+
+def test_ranks_without_ties_are_counts_and_ties_spread_over_what_they_leave(rng):
+    draws, truth = rng.normal(size=(63, 50)), rng.normal(size=50)
+    np.testing.assert_array_equal(ranks(truth, draws), np.sum(draws < truth, axis=0))
+    draws[:9] = truth
+    below = np.sum(draws < truth, axis=0)
+    many = np.stack([ranks(truth, draws, seed) for seed in range(300)])
+    np.testing.assert_array_equal(many.min(axis=0), below)
+    np.testing.assert_array_equal(many.max(axis=0), below + 9)
+
+
+@pytest.mark.parametrize("atom", [0.0, 0.3, 0.9, 1.0])
+def test_quantities_with_an_atom_pass_and_with_another_they_do_not(atom, rng):
+    """Draws of truth's own law; a false alarm in one of 1000 seeds."""
+
+    def law(shape: tuple[int, ...], atom: float) -> np.ndarray:
+        return np.where(rng.random(shape) < atom, 0.0, np.abs(rng.normal(size=shape)))
+
+    truth = law((400,), atom)
+    assert calibration(ranks(truth, law((63, 400), atom)), 5e-4).verdict.ok
+    assert not calibration(ranks(truth, law((63, 400), abs(atom - 0.3))), 5e-4).verdict.ok
+
+
+def test_ranks_of_what_is_not_a_number_are_told(rng):
+    draws, truth = rng.normal(size=(63, 40)), rng.normal(size=40)
+    draws[5, 2] = truth[7] = np.nan
+    found = ranks(truth, draws)
+    assert set(np.flatnonzero(found < 0)) == {2, 7}
+    (finding,) = calibration(found, 1e-9).verdict.failed
+    assert finding.figure == "not a number in 2 of 40 replications"
 
 
 @pytest.mark.parametrize("shape", [(1.6, 1.0), (1.0, 1.6), (2.0, 2.0), (0.5, 0.5)])
