@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and read only as they were written."""
 
 from __future__ import annotations
 
@@ -6,9 +6,22 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import google_crc32c
+from zarr.codecs import Crc32cCodec
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
+
+from bnnsample.checks import BadInput, bad_input
 
 PARTIAL = ".partial"
 """How the name of a file being written ends; only a killed process leaves one behind."""
+
+METADATA = "zarr.json"
+CHECKSUM = Crc32cCodec()
+"""The compressor of the arrays of a ``CheckedStore``: every chunk ends in its checksum."""
+CHECKSUM_BYTES = 4
 
 
 @contextlib.contextmanager
@@ -26,3 +39,32 @@ def write_whole(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` so that no reader ever sees half of it."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
+
+
+class CheckedStore(LocalStore):
+    """A zarr store on disk whose chunks are held against their checksum as they are read."""
+
+    async def get(self, key: str, *args: Any, **kwargs: Any) -> Buffer | None:
+        return self._checked(key, await super().get(key, *args, **kwargs))
+
+    def get_sync(self, key: str, **kwargs: Any) -> Buffer | None:
+        return self._checked(key, super().get_sync(key, **kwargs))
+
+    def _checked(self, key: str, found: Buffer | None) -> Buffer | None:
+        if found is None or key.endswith(METADATA):
+            return found
+        content = found.to_bytes()
+        value, stored = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
+        if google_crc32c.value(value) != int.from_bytes(stored, "little"):
+            raise damaged(self.root / key, "bytes that do not match their checksum")
+        return found
+
+
+def damaged(path: Path, got: str) -> BadInput:
+    """The error for a stored file that is not as it was written."""
+    return bad_input(
+        "stored results",
+        got=f"{path}: {got}",
+        expected="the folder as it was written",
+        probably="a truncated copy, a damaged disk, or a file edited by hand",
+    )

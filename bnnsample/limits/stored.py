@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from bnnsample.checks import BadInput, bad_input
+from bnnsample.files import CHECKSUM, CheckedStore, damaged
 from bnnsample.limits.kernels import as_input_pair, compute
 from bnnsample.limits.plan import Plan, entries_per_pair, even_part, memory_budget
 from bnnsample.limits.tiles import Kind
@@ -51,7 +52,8 @@ def store_kernels(
     use beside the inputs; ``on_progress`` is called with the blocks done and the blocks in all.
     Inputs and errors as ``nngp``.
 
-    Raises ``ValueError`` also where ``path`` holds kernels of another network or other inputs.
+    Raises ``ValueError`` also where ``path`` holds kernels of another network or other inputs, and,
+    naming the file, where a block is missing, or is read and is not as it was written.
     """
     first, second = as_input_pair(network, x1, x2)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((network, first, second))):
@@ -79,12 +81,13 @@ def store_kernels(
         _create(group, blocks, kinds, first.dtype, identity)
     finished = _array(group, "done")
     done = np.asarray(finished[:])
+    _check_whole(Path(path), blocks, blocks.starts[done], kinds)
     for index in map(int, np.flatnonzero(~done)):
         _write_block(group, network, first, second, kinds, blocks, blocks.starts[index], budget)
         finished[index] = done[index] = True
         if on_progress is not None:
             on_progress(int(done.sum()), len(done))
-    return zarr.open_group(Path(path), mode="r")
+    return zarr.open_group(CheckedStore(Path(path), read_only=True), mode="r")
 
 
 def _blocks(network: Network, x1: Array, x2: Array | None, kinds: int, budget: int) -> Plan:
@@ -131,7 +134,7 @@ def _write_block(
 
 def _open(path: str | Path) -> zarr.Group:
     """The group at ``path``, new or written by ``store_kernels`` before."""
-    group = zarr.open_group(Path(path), mode="a")
+    group = zarr.open_group(CheckedStore(Path(path)), mode="a")
     if "writer" not in group.attrs:
         if names := sorted(group.keys()):
             raise _bad_folder(path, f"a zarr group of others, with {', '.join(names)}")
@@ -148,9 +151,14 @@ def _create(
 ) -> None:
     chunks = (blocks.rows, blocks.columns)
     for kind in kinds:
-        group.create_array(kind, shape=blocks.shape, dtype=dtype, chunks=chunks, overwrite=True)
+        group.create_array(
+            kind, shape=blocks.shape, dtype=dtype, chunks=chunks, fill_value=np.nan,
+            compressors=CHECKSUM, overwrite=True,
+        )  # fmt: skip
     count = len(blocks.starts)
-    group.create_array("done", shape=(count,), dtype=bool, chunks=(1,), overwrite=True)
+    group.create_array(
+        "done", shape=(count,), dtype=bool, chunks=(1,), compressors=CHECKSUM, overwrite=True
+    )
     # last, so that a group that has it has its arrays
     group.attrs["identity"] = identity
 
@@ -189,6 +197,14 @@ def _check_same(path: str | Path, group: zarr.Group, identity: dict[str, Any]) -
             differing = ["network"]
     if differing:
         raise _bad_folder(path, f"kernels of another call: its {' and '.join(differing)} differ")
+
+
+def _check_whole(path: Path, blocks: Plan, starts: np.ndarray, kinds: tuple[Kind, ...]) -> None:
+    for kind in kinds:
+        for row, column in starts // (blocks.rows, blocks.columns):
+            chunk = path / kind / "c" / str(row) / str(column)
+            if not chunk.is_file():
+                raise damaged(chunk, "no such file")
 
 
 def _bad_folder(path: str | Path, got: str) -> BadInput:

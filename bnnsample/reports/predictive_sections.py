@@ -12,6 +12,7 @@ from xarray import DataTree
 
 from bnnsample.checks import BadInput, bad_input
 from bnnsample.diagnostics.findings import Verdict
+from bnnsample.diagnostics.quality.classes import LEAST_P
 from bnnsample.diagnostics.quality.loo import loo
 from bnnsample.diagnostics.quality.predictive import Predictive, predictive_of
 from bnnsample.diagnostics.quality.predictive_checks import posterior_predictive_check
@@ -80,14 +81,15 @@ def _check_baselines(baselines: object, y_test: ArrayLike | None) -> None:
 
 
 def _calibrated(found: Quality) -> Statement:
-    if found.calibration is not None:
-        ok, (low, high) = found.calibration.ok, found.calibration.error_band
+    if found.reliability is not None:
+        low, high = found.reliability.error_band
         text = (
-            f"Expected calibration error {found.calibration.error:.3f}; 95 % of calibrated "
-            f"predictions of as many labels have {low:.3f} to {high:.3f}."
+            f"Expected calibration error {found.reliability.error:.3f}; 95 % of calibrated "
+            f"predictions of as many labels have {low:.3f} to {high:.3f}. Such an error, or such a "
+            f"difference of confidence and accuracy on the whole, has p = "
+            f"{found.reliability.p_value:.2g} (bad below {LEAST_P:g})."
         )
     else:
-        ok = found.ok
         shares = ", ".join(
             f"{own.coverage:.0%} in the {own.level:.0%} one" for own in found.intervals
         )
@@ -96,9 +98,9 @@ def _calibrated(found: Quality) -> Statement:
             f"integral transform is uniform with p = {found.pit_p_value:.2g} (bad below "
             f"{LEAST_PIT_P:g}), by sets of targets drawn from the predictions."
         )
-    if not ok:
+    if not found.ok:
         text = f"They are {found.direction}. {text}"
-    return Statement("Are the predictions as sure as they should be?", ok, text)
+    return Statement("Are the predictions as sure as they should be?", found.ok, text)
 
 
 def _at_training_inputs(
@@ -180,8 +182,8 @@ def _scores(found: Quality, others: Mapping[str, Quality], left_out: Mapping[str
 
 
 def _calibration(found: Quality) -> Section:
-    if found.calibration is not None:
-        own = found.calibration
+    if found.reliability is not None:
+        own = found.reliability
         picture = Picture(
             "reliability",
             "Reliability",

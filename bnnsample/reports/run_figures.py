@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from scipy.stats import binom, rankdata
 from xarray import DataTree
 
-from bnnsample.diagnostics.quality.classes import Calibration
+from bnnsample.diagnostics.quality.classes import Reliability
 from bnnsample.diagnostics.quality.quality import Quality
 from bnnsample.diagnostics.vectorised import ess_bulk, ess_tail
 from bnnsample.reports.figures import (
@@ -157,7 +157,7 @@ def pit_figure(found: Quality) -> Figure:
         return figure
 
 
-def reliability_figure(found: Calibration) -> Figure:
+def reliability_figure(found: Reliability) -> Figure:
     """Accuracy against confidence by bins, beside where calibrated predictions would be."""
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(9, 3.4), layout="constrained")

@@ -13,8 +13,8 @@ from typing import IO, Any
 import numpy as np
 
 from bnnsample.checks import bad_input
-from bnnsample.files import PARTIAL, write_whole
-from bnnsample.sampling.integrity import MANIFEST, check_links, damaged
+from bnnsample.files import PARTIAL, damaged, write_whole
+from bnnsample.sampling.integrity import MANIFEST, check_links
 from bnnsample.sampling.mesh import writes_to
 from bnnsample.sampling.store import DRAWS
 

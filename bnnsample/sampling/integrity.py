@@ -15,51 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 from xarray import DataTree
-from zarr.codecs import Crc32cCodec
-from zarr.core.buffer import Buffer
-from zarr.storage import LocalStore
 
-from bnnsample.checks import BadInput, bad_input
-from bnnsample.files import PARTIAL, write_whole
+from bnnsample.files import CHECKSUM_BYTES, METADATA, PARTIAL, damaged, write_whole
 
 MANIFEST = "draws.json"
 """What the store's arrays are, and the attributes of a finished run."""
-
-METADATA = "zarr.json"
-CHECKSUM = Crc32cCodec()
-CHECKSUM_BYTES = 4
-
-
-class CheckedStore(LocalStore):
-    """A store on disk whose chunks are held against their checksum as they are read."""
-
-    async def get(self, key: str, *args: Any, **kwargs: Any) -> Buffer | None:
-        return self._checked(key, await super().get(key, *args, **kwargs))
-
-    def get_sync(self, key: str, **kwargs: Any) -> Buffer | None:
-        return self._checked(key, super().get_sync(key, **kwargs))
-
-    def _checked(self, key: str, found: Buffer | None) -> Buffer | None:
-        if found is None or key.endswith(METADATA):
-            return found
-        content = found.to_bytes()
-        value, stored = content[:-CHECKSUM_BYTES], content[-CHECKSUM_BYTES:]
-        if google_crc32c.value(value) != int.from_bytes(stored, "little"):
-            raise damaged(self.root / key, "bytes that do not match their checksum")
-        return found
-
-
-def damaged(path: Path, got: str) -> BadInput:
-    """The error for a file of a run folder that is not as it was written."""
-    return bad_input(
-        "run folder",
-        got=f"{path}: {got}",
-        expected="the folder as sample() left it",
-        probably="a truncated copy, a damaged disk, or a file edited by hand",
-    )
 
 
 def note(folder: Path, store: Path, names: Iterable[str]) -> None:

@@ -15,12 +15,12 @@ from jaxtyping import Array, Float
 from xarray import DataTree
 
 from bnnsample.checks import BadInput, bad_input, check_count, located
+from bnnsample.files import damaged
 from bnnsample.models.posterior import Posterior
 from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.repriorisation.targets import TARGETS, repriorised
 from bnnsample.sampling.folder import LOG_LIKELIHOOD, differences
 from bnnsample.sampling.functionals import what_to_keep
-from bnnsample.sampling.integrity import damaged
 from bnnsample.sampling.rebuild import NotRebuildable, rebuild, without_addresses
 from bnnsample.sampling.samplers.base import AbstractSampler
 

@@ -18,11 +18,9 @@ from xarray import DataTree
 from zarr.storage import MemoryStore
 
 from bnnsample.checks import BadInput, bad_input
-from bnnsample.files import replacing
+from bnnsample.files import CHECKSUM, CheckedStore, replacing
 from bnnsample.sampling.integrity import (
-    CHECKSUM,
     MANIFEST,
-    CheckedStore,
     check,
     digest,
     note,

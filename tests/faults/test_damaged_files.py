@@ -99,9 +99,9 @@ def test_each_damaged_file_of_the_store_is_named(folder, reference, damage):
     for path in [folder / MANIFEST, *files_in(folder / STORE)]:
         with damaged(path, DAMAGES[damage]), pytest.raises(bnn.BadInput) as caught:
             bnn.load_run(folder).load()
-        names = (f"run folder: got {path}", f"than {path.name} has")
+        names = (f"stored results: got {path}", f"than {path.name} has")
         assert any(name in str(caught.value) for name in names)
-        assert "expected the folder as sample() left it; probably" in str(caught.value)
+        assert "expected the folder as it was written; probably" in str(caught.value)
     assert_same(bnn.load_run(folder), reference)
 
 
@@ -234,7 +234,7 @@ BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 def test_arrays_of_another_kind_are_named(folder, path, value):
     file = folder / STORE / "predictions" / "f" / "zarr.json"
     file.write_text(json.dumps(_with(json.loads(file.read_text()), path, value)))
-    with pytest.raises(bnn.BadInput, match=f"run folder: got {file}"):
+    with pytest.raises(bnn.BadInput, match=f"stored results: got {file}"):
         bnn.load_run(folder)
 
 
@@ -245,7 +245,7 @@ def test_attributes_of_other_values_are_named(folder, attributes):
     file = folder / STORE / "zarr.json"
     metadata = json.loads(file.read_text())
     file.write_text(json.dumps(metadata | {"attributes": metadata["attributes"] | attributes}))
-    with pytest.raises(bnn.BadInput, match=f"run folder: got {file}"):
+    with pytest.raises(bnn.BadInput, match=f"stored results: got {file}"):
         bnn.load_run(folder)
 
 

@@ -148,6 +148,30 @@ def test_a_killed_process_leaves_a_store_that_goes_on(x, tmp_path, tolerance):
     np.testing.assert_allclose(group["ntk"][:], bnn.ntk(NETWORK, x), rtol=tolerance)
 
 
+@pytest.mark.parametrize("stopped", [True, False])
+def test_a_missing_block_is_named(x, stopped, tmp_path):
+    path = tmp_path / "k"
+    if stopped:
+        with pytest.raises(Interrupted):
+            bnn.store_kernels(path, NETWORK, x, on_progress=interrupt_after(3))
+    else:
+        bnn.store_kernels(path, NETWORK, x)
+    lost = path / "ntk" / "c" / "0" / "1"
+    lost.unlink()
+    with pytest.raises(bnn.BadInput, match=f"got {lost}: no such file"):
+        bnn.store_kernels(path, NETWORK, x)
+
+
+@pytest.mark.parametrize("spoil", [lambda b: b[: len(b) // 2], lambda b: b[:3] + b"#" + b[4:]])
+def test_a_block_that_is_not_as_written_is_named_where_it_is_read(x, spoil, tmp_path):
+    group = bnn.store_kernels(tmp_path / "k", NETWORK, x)
+    chunk = tmp_path / "k" / "nngp" / "c" / "1" / "2"
+    chunk.write_bytes(spoil(chunk.read_bytes()))
+    assert group["nngp"][0, 0] > 0
+    with pytest.raises(bnn.BadInput, match=f"got {chunk}: bytes that do not match"):
+        group["nngp"][:]
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [

@@ -11,7 +11,13 @@ import numpy as np
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Key
 
-from bnnsample.diagnostics.quality.coverage import AS_SURE, BAND, NOT_SURE_ENOUGH, TOO_SURE
+from bnnsample.diagnostics.quality.coverage import (
+    AS_SURE,
+    BAND,
+    NOT_SURE_ENOUGH,
+    TOO_SURE,
+    rank_p_value,
+)
 from bnnsample.diagnostics.quality.predictive import Predictive
 from bnnsample.models.likelihoods.base import AbstractLikelihood
 from bnnsample.models.scales import promoting_as_numpyro
@@ -21,6 +27,10 @@ BINS = 10
 
 REPLICATES = 1000
 """Sets of labels drawn from the predictive, for the bands of the calibration error."""
+
+
+LEAST_P = 0.025
+"""Of labels that are called as sure as they should be: 1 time of 40 they are and it says no."""
 
 
 class LabelScores(NamedTuple):
@@ -69,14 +79,16 @@ def _scores(predictive: Predictive, y: Array, key: Key[Array, ""]) -> LabelScore
 
 
 @dataclass(frozen=True, eq=False)
-class Calibration:
+class Reliability:
     """How often the likeliest class was right, beside how sure of it the predictive was.
 
     By bins of confidence with the ``edges`` (bins + 1,): ``count`` of labels, their mean
     ``confidence``, the ``accuracy``, and the ``band`` (2, bins) that 95 % of accuracies would lie
     in were the confidence right; NaN where there are none. ``error``: the expected calibration
     error, ``|accuracy - confidence|`` averaged over labels (Naeini et al. 2015), which is above 0
-    for the best of forecasts, and ``error_band`` that of 95 % of these.
+    for the best of forecasts, and ``error_band`` that of 95 % of these. ``p_value``: the share of
+    sets of labels drawn from the predictive with as high an error, or as much more or less
+    confidence than accuracy on the whole, which is how a forecast that is too sure differs most.
     """
 
     edges: np.ndarray
@@ -86,11 +98,12 @@ class Calibration:
     band: np.ndarray
     error: float
     error_band: tuple[float, float]
+    p_value: float
 
     @property
     def ok(self) -> bool:
-        """Whether the error is no larger than chance explains, 39 times of 40."""
-        return self.error <= self.error_band[1]
+        """Whether chance explains what is wrong, as it does 39 times of 40 where nothing is."""
+        return self.p_value >= LEAST_P
 
     @property
     def direction(self) -> str:
@@ -103,11 +116,11 @@ class Calibration:
         return TOO_SURE if excess > 0 else NOT_SURE_ENOUGH
 
 
-def calibration(
+def reliability(
     confidence: Float[np.ndarray, ...],
     right: Float[np.ndarray, ...],
     replicated_right: Bool[np.ndarray, "... replicates"],
-) -> Calibration:
+) -> Reliability:
     """The calibration of labels given by their ``confidence`` and whether they were ``right``.
 
     Bands are those of the replicated labels: of consistency resampling (Broecker and Smith 2007),
@@ -119,22 +132,20 @@ def calibration(
     cells = np.minimum((confidence * BINS).astype(int), BINS - 1)
     members = (cells == np.arange(BINS)[:, None]).astype(float)
     count = members.sum(axis=1).astype(int)
-    mean, accuracy, drawn_accuracy = (
-        _divided(values @ members.T, count) for values in (confidence, right, replicated)
-    )
-
-    def error(accuracy: np.ndarray) -> np.ndarray:
-        return np.nansum(np.abs(accuracy - mean) * count, axis=-1) / len(confidence)
-
-    low, high = np.quantile(error(drawn_accuracy), BAND)
-    return Calibration(
+    sums = np.vstack([right, replicated]) @ members.T
+    excess = (sums - confidence @ members.T) / len(confidence)
+    errors = np.abs(excess).sum(axis=1)
+    low, high = np.quantile(errors[1:], BAND)
+    mean, accuracy = (_divided(values, count) for values in (confidence @ members.T, sums))
+    return Reliability(
         edges=np.linspace(0, 1, BINS + 1),
         count=count,
         confidence=mean,
-        accuracy=accuracy,
-        band=np.quantile(drawn_accuracy, BAND, axis=0),
-        error=float(error(accuracy)),
+        accuracy=accuracy[0],
+        band=np.quantile(accuracy[1:], BAND, axis=0),
+        error=float(errors[0]),
         error_band=(float(low), float(high)),
+        p_value=rank_p_value(np.stack([errors, np.abs(excess.sum(axis=1))], axis=1)),
     )
 
 

@@ -69,6 +69,14 @@ def uniformity(
     distances = np.array(
         [(_distance(own), _distance(np.abs(2 * own - 1))) for own in (pit.ravel(), *replicated)]
     )
+    return rank_p_value(distances)
+
+
+def rank_p_value(distances: Float[np.ndarray, "sets kinds"]) -> float:
+    """The share of sets that are as far from right as the first, by any kind of distance.
+
+    Of each set that distance counts by which it has the highest rank; the first are the targets.
+    """
     rank = rankdata(-distances, method="max", axis=0).min(axis=1)
     return float(np.mean(rank <= rank[0]))
 

@@ -12,7 +12,7 @@ from jaxtyping import Array
 from xarray import DataTree
 
 from bnnsample.checks import bad_input, check_count
-from bnnsample.diagnostics.quality.classes import Calibration, calibration, label_scores
+from bnnsample.diagnostics.quality.classes import Reliability, label_scores, reliability
 from bnnsample.diagnostics.quality.coverage import (
     AS_SURE,
     BAND,
@@ -52,7 +52,7 @@ class Quality:
     Of numbers and counts: ``"log density"`` of a point's targets, ``"RMSE"``, ``"CRPS"``;
     ``intervals`` of 50, 90 and 95 %; ``pit`` (m, columns), uniform for the right predictive, the
     p-value of that, and ``pit_band`` (2, 10), what 95 % of the shares in each of ten bins lie in.
-    Of classes: ``"accuracy"``, ``"log loss"``, ``"Brier"``; and their ``calibration``.
+    Of classes: ``"accuracy"``, ``"log loss"``, ``"Brier"``; and their ``reliability``.
 
     P-value and bands are by sets of targets drawn from the predictive, each through one function.
     ``joint`` is False where it is not known how outputs at several points go together: they are
@@ -64,14 +64,14 @@ class Quality:
     pit: np.ndarray | None = None
     pit_p_value: float = math.nan
     pit_band: np.ndarray | None = None
-    calibration: Calibration | None = None
+    reliability: Reliability | None = None
     joint: bool = True
 
     @property
     def ok(self) -> bool:
         """Whether predictions are as sure as they should be, as far as chance lets one see."""
-        if self.calibration is not None:
-            return self.calibration.ok
+        if self.reliability is not None:
+            return self.reliability.ok
         return self.pit_p_value >= LEAST_PIT_P
 
     @property
@@ -81,8 +81,8 @@ class Quality:
         By the coverage of the intervals, and where that is as it should be by whether most targets
         are above or below what is predicted.
         """
-        if self.calibration is not None:
-            return self.calibration.direction
+        if self.reliability is not None:
+            return self.reliability.direction
         if self.ok or self.pit is None:
             return AS_SURE
         if any(own.coverage < own.low for own in self.intervals):
@@ -106,8 +106,8 @@ class Quality:
                 "band": self.pit_band,
                 "p_value": self.pit_p_value,
             }
-        if self.calibration is not None:
-            found["calibration"] = vars(self.calibration)
+        if self.reliability is not None:
+            found["reliability"] = vars(self.reliability)
         found["joint"] = self.joint
         return _as_json(found)
 
@@ -120,11 +120,11 @@ class Quality:
         ]
         if self.pit is not None:
             lines.append(f"{'PIT uniform':<20}p = {self.pit_p_value:.2g}")
-        if self.calibration is not None:
-            low, high = self.calibration.error_band
+        if self.reliability is not None:
+            low, high = self.reliability.error_band
             lines.append(
-                f"{'calibration error':<20}{self.calibration.error:.4g} "
-                f"({low:.4g} to {high:.4g} were it right)"
+                f"{'calibration error':<20}{self.reliability.error:.4g} "
+                f"({low:.4g} to {high:.4g} were it right; p = {self.reliability.p_value:.2g})"
             )
         lines.append(f"{'predictions are':<20}{self.direction}{'' if self.joint else APART}")
         return "\n".join(lines)
@@ -161,7 +161,7 @@ def _of_labels(predictive: Predictive, y: Array, seed: int) -> Quality:
             "log loss": _mean(scores.log_loss),
             "Brier": _mean(scores.brier),
         },
-        calibration=calibration(*map(np.asarray, found)),
+        reliability=reliability(*map(np.asarray, found)),
         joint=predictive.joint,
     )
 

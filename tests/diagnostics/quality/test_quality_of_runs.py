@@ -53,7 +53,7 @@ def test_a_run_of_every_likelihood_has_a_quality(name, rng, x_test):
     names = ["accuracy", "log loss", "Brier"] if classes else ["log density", "RMSE", "CRPS"]
     assert list(found.scores) == names
     assert all(np.isfinite(score).all() for score in found.scores.values())
-    assert (found.calibration is not None) == classes == (found.pit is None)
+    assert (found.reliability is not None) == classes == (found.pit is None)
     json.dumps(found.as_dict(), allow_nan=False)
     assert str(found).startswith(names[0])
 
