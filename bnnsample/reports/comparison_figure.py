@@ -6,7 +6,9 @@ from collections.abc import Mapping
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from bnnsample.diagnostics.convergence import Convergence
 from bnnsample.diagnostics.verdict import RHAT
@@ -37,7 +39,7 @@ def rates_figure(found: Mapping[str, dict[str, Convergence]]) -> Figure:
                             markersize=8, fillstyle="full" if settled else "none",
                             label=quantity,
                         )  # fmt: skip
-            axis.set_xscale("log")
+            _logarithmic(axis)
             axis.set_xlabel(f"effective draws per {rate.removeprefix('ess_per_')}")
         axes[0].set_yticks(places, [_short(name) for name in found])
         axes[0].set_ylim(-0.6, len(found) - 0.4)
@@ -45,6 +47,15 @@ def rates_figure(found: Mapping[str, dict[str, Convergence]]) -> Figure:
         unique = dict(zip(labels, handles, strict=True))
         figure.legend(unique.values(), unique.keys(), loc="outside right upper", frameon=False)
         return figure
+
+
+def _logarithmic(axis: Axes) -> None:
+    """A logarithmic x axis whose labels stand apart, over few decades and over many."""
+    axis.set_xscale("log")
+    low, high = axis.get_xlim()
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _short(name: str) -> str:

@@ -126,10 +126,17 @@ def test_a_page_loads_alone_and_shows_its_verdict_and_every_figure(browser, page
     seen.page.close()
 
 
+IS_WHOLE = "table => table.scrollWidth <= table.clientWidth"
+"""Nothing of what a table says is beside the screen."""
+
+
 @pytest.mark.parametrize("name", ["numbers", "comparison"])
 def test_a_page_fits_a_phone(browser, pages, name) -> None:
     seen = opened(browser, pages[name], PHONE)
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= PHONE[0]
+    words = seen.page.query_selector_all(".words")
+    assert words
+    assert all(table.evaluate(IS_WHOLE) for table in words)
     seen.page.screenshot(path=SCREENSHOTS / f"{name}-phone.png", full_page=True)
     seen.page.close()
 
