@@ -309,7 +309,9 @@ def test_diagnose_is_0_where_all_passed_and_1_otherwise(finished, capsys) -> Non
     assert main(["diagnose", str(finished), "--json"]) == 1
     verdict = json.loads(capsys.readouterr().out)
     assert verdict["ok"] is False
-    assert {"name", "ok", "value", "threshold", "figure", "advice"} == set(verdict["findings"][0])
+    assert {"name", "ok", "value", "threshold", "figure", "advice", "more_draws"} == set(
+        verdict["findings"][0]
+    )
 
 
 def test_the_package_is_a_command_too(finished) -> None:
@@ -349,6 +351,22 @@ def test_targets_that_are_no_numbers_are_refused(finished, tmp_path, capsys) -> 
     table.write_text("price\n1\n2\n")
     assert main(["report", str(finished), "--y-test", str(table)]) == 2
     assert capsys.readouterr().err.startswith(f"error: --y-test: got {table}, which cannot be read")
+
+
+def test_an_error_of_our_own_is_no_verdict(finished, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(bnn, "diagnose", lambda *_, **__: 1 / 0)
+    assert main(["diagnose", str(finished)]) == 3
+    assert "ZeroDivisionError" in capsys.readouterr().err
+
+
+def test_runs_are_compared_by_names_without_what_all_paths_begin_with(
+    finished, tmp_path, monkeypatch
+) -> None:
+    other = shutil.copytree(finished, finished.parent / "deeper" / "run")
+    seen = []
+    monkeypatch.setattr(bnn, "compare", lambda runs, out: seen.extend(runs) or out)
+    assert main(["compare", str(finished), str(other), "--out", "page.html"]) == 0
+    assert seen == ["run", "deeper/run"]
 
 
 def test_a_run_is_not_compared_with_itself(finished, tmp_path, capsys) -> None:

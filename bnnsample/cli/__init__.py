@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -17,8 +18,8 @@ from bnnsample.sampling.steadiness import NoUsableStepSize
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
-    The exit status is 0; 1 where a verdict was asked for and is not ok; 2 for bad input; 130 when
-    interrupted.
+    The exit status is 0; 1 where a verdict was asked for and is not ok; 2 for bad input; 3 for an
+    error of the library's own; 130 when interrupted.
     """
     options = _parser().parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
@@ -30,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         console.print(f"interrupted; {options.left}", markup=False)
         return 130
+    except Exception:  # 1, which Python would exit with, says that a verdict is not ok
+        traceback.print_exc()
+        return 3
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from xarray import DataTree
 
 import bnnsample as bnn
 from bnnsample.checks import BadInput, bad_input
@@ -109,9 +111,16 @@ def _compare(options: argparse.Namespace, console: Console) -> int:
             probably="the same path was given twice",
         )
     with warnings_in_one_line():
-        page = bnn.compare({str(path): bnn.load_run(path) for path in options.paths}, options.out)
+        page = bnn.compare(_by_short_name(options.paths), options.out)
     console.print(f"page: {page}", markup=False)
     return 0
+
+
+def _by_short_name(paths: list[Path]) -> dict[str, DataTree]:
+    """The runs, named by their paths without what all of them begin with."""
+    places = [path.absolute() for path in paths]
+    shared = os.path.commonpath([place.parent for place in places])
+    return {str(place.relative_to(shared)): bnn.load_run(place) for place in places}
 
 
 def _baselines(path: Path) -> bnn.Baselines:

@@ -16,6 +16,7 @@ class Finding:
 
     ``ok`` is None for what is told and not judged. ``value`` and ``threshold`` are NaN where there
     is no number; ``figure`` says both in words. ``advice`` is for where the check did not pass.
+    ``more_draws``: how many times as many draws would make it pass, where nothing else is wanting.
     """
 
     name: str
@@ -24,6 +25,11 @@ class Finding:
     advice: str = ""
     value: float = math.nan
     threshold: float = math.nan
+    more_draws: float = math.nan
+
+    def __post_init__(self) -> None:
+        if self.ok is not None:  # NumPy's True is none that ``is`` or JSON knows
+            object.__setattr__(self, "ok", bool(self.ok))
 
     def __str__(self) -> str:
         advice = f". {self.advice}" if self.advice and not self.ok else ""
@@ -31,10 +37,16 @@ class Finding:
 
 
 class Verdict(NamedTuple):
-    """Whether no check failed, and all findings: ``ok, findings = bnn.diagnose(run)``."""
+    """Whether no check failed, and all findings: ``ok, findings = bnn.diagnose(run)``.
+
+    True where ``ok``, so that ``assert bnn.diagnose(run)`` says what it means.
+    """
 
     ok: bool
     findings: tuple[Finding, ...]
+
+    def __bool__(self) -> bool:
+        return self.ok
 
     @staticmethod
     def of(findings: Iterable[Finding]) -> Verdict:

@@ -139,4 +139,8 @@ def disagreement(run: DataTree, reference: DataTree) -> float:
     ours, theirs = (r.children["predictions"].dataset["f"] for r in (run, reference))
     difference = ours.mean(("chain", "draw")) - theirs.mean(("chain", "draw"))
     errors = [np.asarray(mcse(f, method="mean")) for f in (ours, theirs)]
-    return float(np.sqrt(np.mean(np.asarray(difference) ** 2 / (errors[0] ** 2 + errors[1] ** 2))))
+    squared, variance = np.asarray(difference) ** 2, errors[0] ** 2 + errors[1] ** 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = squared / variance
+    # outputs that are the same number in all draws of both agree
+    return float(np.sqrt(np.mean(np.where(squared == 0, 0.0, scores))))

@@ -8,6 +8,7 @@ met are told, and not judged.
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Iterator
 
 from xarray import DataTree
@@ -32,6 +33,9 @@ NEARLY = 1.05
 """R-hat below which more draws of the same chains are the remedy; and the most that the worst of
 many components may have: one in three sets of 1000 components of 4 times 300 independent draws has
 one above 1.01."""
+
+MOST_TIMES = 20
+"""As many draws that more of them are the remedy; arbitrary."""
 
 WEIGHTS = ("hidden", "readout")
 """What changes when hidden units change places."""
@@ -64,6 +68,15 @@ def diagnose(
 
     Raises ``ValueError`` for a run that is not finished or kept nothing that can be judged.
     """
+    thresholds = (rhat, ess_per_chain, mcse, chains_apart, divergences, acceptance, bfmi, distance)
+    for value in (*thresholds, points_per_feature):
+        if not isinstance(value, numbers.Real) or math.isnan(value):
+            raise bad_input(
+                "threshold",
+                got=repr(value),
+                expected="a number",
+                probably="the name of a check, or text that was not read as a number",
+            )
     found = convergence(run)
     if not found:
         raise bad_input(
@@ -73,11 +86,14 @@ def diagnose(
             probably="sample(..., keep=('parameters',)), or predictions without x_test",
         )
     needed = float(ess_per_chain) * run.attrs["chains"]
+    short = run.children["sample_stats"].sizes["draw"] < MIN_DRAWS
     remedies = _remedies(run)
     quantities = found | {"log density": of_log_density(run)}
-    findings = [_judge(name, each, rhat, needed, remedies) for name, each in quantities.items()]
+    findings = [
+        _judge(name, each, rhat, needed, remedies, short=short) for name, each in quantities.items()
+    ]
     findings += [_monte_carlo_error(name, each, mcse) for name, each in found.items()
-                 if name not in WEIGHTS and each.constant < each.components]  # fmt: skip
+                 if name not in WEIGHTS and (short or each.constant < each.components)]  # fmt: skip
     findings += _in_function_space(run, chains_apart, distance)
     findings += [
         sampler_checks.divergences(run, divergences),
@@ -109,8 +125,10 @@ def _remedies(run: DataTree) -> str:
     )
 
 
-def _judge(name: str, figures: Convergence, rhat: float, needed: float, remedies: str) -> Finding:
-    if figures.constant == figures.components:
+def _judge(
+    name: str, figures: Convergence, rhat: float, needed: float, remedies: str, *, short: bool
+) -> Finding:
+    if figures.constant == figures.components and not short:
         return Finding(name, None, "one number in all draws")
     smallest = min(figures.ess_bulk_min, figures.ess_tail_min)
     # written so that NaN fails
@@ -118,12 +136,12 @@ def _judge(name: str, figures: Convergence, rhat: float, needed: float, remedies
     many = figures.rhat_99 != figures.rhat_max
     told = f", of 99 % up to {figures.rhat_99:.3f}" if many else ""
     constant = f"; {figures.constant} constant ones left out" if figures.constant else ""
-    short = needed / smallest if smallest > 0 else math.inf
-    advice = (
-        f"Draw about {math.ceil(max(short, 2))} times as many"
-        if figures.rhat_max < NEARLY and short < 20
-        else remedies
-    )
+    # R-hat is above 1 by about the inverse of the effective draws
+    times = math.inf
+    if smallest > 0 and rhat > 1:
+        times = max(needed / smallest, (figures.rhat_99 - 1) / (rhat - 1), 2)
+    nearly = figures.rhat_max < NEARLY and times < MOST_TIMES
+    advice = f"Draw about {math.ceil(times)} times as many" if nearly else remedies
     if name in WEIGHTS:
         advice = (
             "Not judged: a network stays the same when its hidden units change places, so that "
@@ -137,6 +155,7 @@ def _judge(name: str, figures: Convergence, rhat: float, needed: float, remedies
         advice=advice,
         value=figures.rhat_99,
         threshold=rhat,
+        more_draws=times if nearly else math.nan,
     )
 
 
@@ -148,6 +167,7 @@ def _monte_carlo_error(name: str, figures: Convergence, largest: float) -> Findi
         advice="It falls with the root of the number of draws",
         value=figures.mcse_max,
         threshold=largest,
+        more_draws=(figures.mcse_max / largest) ** 2 if largest > 0 else math.nan,
     )
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from bnnsample.diagnostics.convergence import Convergence
 from bnnsample.diagnostics.verdict import RHAT
-from bnnsample.reports.figures import RC
+from bnnsample.reports.figures import RC, legend_on_the_right
 
 LOOKS = {
     "predictions": ("#000000", "o"),
@@ -21,6 +21,8 @@ LOOKS = {
     "hyperparameters": ("#009E73", "D"),
 }
 SHORT_NAME = 28
+APART = 0.16
+"""Between the markers of a run, which is 1 from the next."""
 
 
 def rates_figure(found: Mapping[str, dict[str, Convergence]]) -> Figure:
@@ -30,22 +32,21 @@ def rates_figure(found: Mapping[str, dict[str, Convergence]]) -> Figure:
         axes = figure.subplots(1, 2, sharey=True)
         places = np.arange(len(found))[::-1]
         for axis, rate in zip(axes, ("ess_per_gradient", "ess_per_second"), strict=True):
-            for quantity, (color, marker) in LOOKS.items():
-                for place, figures in zip(places, found.values(), strict=True):
-                    if quantity in figures:
-                        settled = figures[quantity].rhat_max <= RHAT
-                        axis.plot(
-                            getattr(figures[quantity], rate), place, marker, color=color,
-                            markersize=8, fillstyle="full" if settled else "none",
-                            label=quantity,
-                        )  # fmt: skip
+            for number, (quantity, (color, marker)) in enumerate(LOOKS.items()):
+                look = {"color": color, "marker": marker, "linestyle": "none", "markersize": 7}
+                told = [(p, f[quantity]) for p, f in zip(places, found.values(), strict=True)
+                        if quantity in f]  # fmt: skip
+                if told:
+                    axis.plot([], [], label=quantity, **look)
+                for place, figures in told:
+                    height = place + (1.5 - number) * APART
+                    fill = "full" if figures.rhat_max <= RHAT else "none"
+                    axis.plot(getattr(figures, rate), height, fillstyle=fill, **look)
             _logarithmic(axis)
             axis.set_xlabel(f"effective draws per {rate.removeprefix('ess_per_')}")
         axes[0].set_yticks(places, [_short(name) for name in found])
         axes[0].set_ylim(-0.6, len(found) - 0.4)
-        handles, labels = axes[0].get_legend_handles_labels()
-        unique = dict(zip(labels, handles, strict=True))
-        figure.legend(unique.values(), unique.keys(), loc="outside right upper", frameon=False)
+        legend_on_the_right(figure, axes[0])
         return figure
 
 

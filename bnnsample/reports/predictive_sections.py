@@ -12,11 +12,11 @@ from xarray import DataTree
 
 from bnnsample.checks import BadInput, bad_input
 from bnnsample.diagnostics.findings import Verdict
-from bnnsample.diagnostics.quality.classes import LEAST_P
+from bnnsample.diagnostics.quality.coverage import LEAST_P
 from bnnsample.diagnostics.quality.loo import loo
-from bnnsample.diagnostics.quality.predictive import Predictive, predictive_of
+from bnnsample.diagnostics.quality.predictive import Predictive
 from bnnsample.diagnostics.quality.predictive_checks import posterior_predictive_check
-from bnnsample.diagnostics.quality.quality import LEAST_PIT_P, Quality, quality
+from bnnsample.diagnostics.quality.quality import Quality, quality
 from bnnsample.models.posterior import Posterior
 from bnnsample.reports.figures import as_svg
 from bnnsample.reports.page import Picture, Section, Table
@@ -27,12 +27,12 @@ from bnnsample.reports.verdict import Statement
 class Judged(NamedTuple):
     """What a page says of the predictions, first in statements and then in sections.
 
-    ``bad``: what they failed, in a few words each.
+    ``bad``: what they failed, in a few words each; None where nothing held out judged them.
     """
 
     statements: tuple[Statement, ...]
     sections: tuple[Section, ...]
-    bad: tuple[str, ...]
+    bad: tuple[str, ...] | None
 
 
 def judged(
@@ -47,7 +47,7 @@ def judged(
     failed, sections = _at_training_inputs(run, posterior)
     bad += [f"{name} of the training targets" for name in failed]
     if y_test is not None:
-        found = quality(predictive_of(run, posterior), y_test)
+        found = quality(run, y_test, posterior=posterior)
         others = {name: quality(own, y_test) for name, own in (baselines or {}).items()}
         calibrated = _calibrated(found)
         if not calibrated.good:
@@ -57,7 +57,8 @@ def judged(
         statements.append(calibrated)
         left_out = getattr(baselines, "left_out", {})
         sections += [_checks(checks), _scores(found, others, left_out), _calibration(found)]
-    return Judged(tuple(statements), tuple(sections), tuple(bad))
+    judged = bad or y_test is not None
+    return Judged(tuple(statements), tuple(sections), tuple(bad) if judged else None)
 
 
 def _check_baselines(baselines: object, y_test: ArrayLike | None) -> None:
@@ -95,8 +96,9 @@ def _calibrated(found: Quality) -> Statement:
         )
         text = (
             f"Held-out targets inside the central intervals: {shares}. Their probability "
-            f"integral transform is uniform with p = {found.pit_p_value:.2g} (bad below "
-            f"{LEAST_PIT_P:g}), by sets of targets drawn from the predictions."
+            f"integral transform is uniform, with p = {found.pit_p_value:.2g} (bad below "
+            f"{LEAST_P:g}) together with these shares, by sets of targets drawn from the "
+            "predictions."
         )
     if not found.ok:
         text = f"They are {found.direction}. {text}"
@@ -151,13 +153,13 @@ def _checks(checks: Verdict) -> Section:
 
 
 def _check_table(checks: Verdict) -> Table:
-    marks = {True: "passed", None: "told", False: "✗\N{NO-BREAK SPACE}failed"}
+    marks = {None: "told", False: "✗\N{NO-BREAK SPACE}failed"}
     return Table(
-        columns=("statistic", "", "observed and replicated"),
-        rows=tuple((own.name, marks[own.ok], own.figure) for own in checks.findings),
+        columns=("statistic", "verdict", "observed and replicated", "what to do"),
+        rows=tuple((own.name, marks[own.ok], own.figure, own.advice) for own in checks.findings),
         caption="p: twice the smaller share of replications as far out; judged only below "
         f"{checks.findings[0].threshold:g}.",
-        text_columns=(0, 1, 2),
+        text_columns=(0, 1, 2, 3),
     )
 
 

@@ -77,7 +77,7 @@ def growth_figure(draws: dict[str, np.ndarray], needed: float) -> Figure:
             axis.axhline(needed, color="#303030", linestyle=":", label=f"needed ({needed:.0f})")
             axis.set_title(name)
             axis.set_xlabel("draws of all chains")
-            axis.set_ylim(bottom=0)
+        axes[0].set_ylim(bottom=0)
         axes[0].set_ylabel("effective draws (ESS)\nof the worst component")
         legend_on_the_right(figure, axes[0])
         return figure
@@ -171,7 +171,10 @@ def reliability_figure(found: Reliability) -> Figure:
         )  # fmt: skip
         axis.plot(sure, right, color="#D55E00", marker="s", linewidth=1, label="predictions")
         for x, y, count in zip(sure, right, found.count[filled], strict=True):
-            axis.annotate(f"{int(count)}", (x, y), textcoords="offset points", xytext=(6, -11))
+            axis.annotate(
+                f"{int(count)}", (x, y), textcoords="offset points", xytext=(6, -11),
+                bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8},
+            )  # fmt: skip
         axis.set_xlabel("confidence (probability of the predicted class)")
         axis.set_ylabel("accuracy (number: test points)")
         axis.set_xlim(0, 1.06)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,16 +17,22 @@ from bnnsample.diagnostics.layers import per_layer
 from bnnsample.diagnostics.verdict import ESS_PER_CHAIN
 from bnnsample.reports.figures import as_svg, trace_figure
 from bnnsample.reports.page import Code, Picture, Section, Table
-from bnnsample.reports.run_figures import growth_figure, predictions_figure, rank_figure
+from bnnsample.reports.run_figures import (
+    MOST_POINTS,
+    growth_figure,
+    predictions_figure,
+    rank_figure,
+)
 from bnnsample.reports.verdict import Statement
 
 MARKS = {True: "✓\N{NO-BREAK SPACE}passed", False: "✗\N{NO-BREAK SPACE}failed", None: "told"}
 
 
-def headline(verdict: Verdict, bad: Sequence[str] = ()) -> Statement:
+def headline(verdict: Verdict, bad: Sequence[str] | None = None) -> Statement:
     """Whether to believe the run, in words that come first.
 
-    ``bad``: what its predictions failed; the draws may be right all the same.
+    ``bad``: what its predictions failed, None where they were not judged; the draws may be right
+    all the same.
     """
     if verdict.ok and bad:
         return Statement(
@@ -33,13 +40,23 @@ def headline(verdict: Verdict, bad: Sequence[str] = ()) -> Statement:
             None,
             f"The sampling {verdict.summary}, but the model does not fit: {'; '.join(bad)}.",
         )
+    if verdict.ok and bad is None:
+        return Statement(
+            "Believe the draws",
+            True,
+            f"The sampling {verdict.summary}. No held-out targets were given to judge the model.",
+        )
     if verdict.ok:
         return Statement("Believe this run", True, f"The sampling {verdict.summary}.")
-    advice = verdict.failed[0].advice
+    others = [finding for finding in verdict.failed if math.isnan(finding.more_draws)]
+    if not others:
+        times = math.ceil(max(finding.more_draws for finding in verdict.failed))
+        return Statement(f"Not yet: draw about {times} times as many", None,
+                         f"The sampling {verdict.summary}.")  # fmt: skip
     return Statement(
-        "Do not believe this run yet",
+        "Do not believe this run",
         False,
-        f"The sampling {verdict.summary}." + (f" What to do first: {advice}." if advice else ""),
+        f"The sampling {verdict.summary}. What to do first: {others[0].advice}.",
     )
 
 
@@ -109,8 +126,8 @@ def efficiency(run: DataTree) -> Section:
                 columns=("quantity", "ESS (median)", "worst, bulk", "worst, tail", "ESS / draw",
                          "ESS / gradient", "ESS / second"),
                 rows=tuple(rows),
-                caption="ESS: effective sample size of all chains together, by ArviZ. Hidden and "
-                "readout weights are random projections of them.",
+                caption="ESS: effective sample size of all chains together, as ArviZ's. Hidden "
+                "and readout weights are random projections of them.",
             ),
         ),
     )  # fmt: skip
@@ -194,11 +211,13 @@ def function_space(run: DataTree, verdict: Verdict) -> Section | None:
         text = f"Distance to the NNGP posterior: {told.get('distance to the NNGP', 'unknown')}."
     elif limit is not None:
         text = "The limit's posterior is known here by Laplace's approximation only."
+    points = len(run.children["constant_data"].dataset["x_test"])
+    shown = "" if points <= MOST_POINTS else f"{MOST_POINTS} of {points} "
     picture = Picture(
         "predictions",
         "Predictions",
-        "Mean and 95 % interval of the noise-free output at test points; of several outputs the "
-        "one with the largest mean."
+        f"Mean and 95 % interval of the noise-free output at {shown}test points; of several "
+        "outputs the one with the largest mean."
         + ("" if limit is None else " Grey bars: the infinitely wide network's posterior."),
         as_svg(predictions_figure(run, limit)),
     )

@@ -227,6 +227,11 @@ def _open_folder(folder: Path) -> DataTree:
 def _open_file(path: Path) -> DataTree:
     with xarray.open_datatree(path, engine="h5netcdf") as tree:
         run = tree.load()
+    # numbers as they were, not as NumPy's
+    run.attrs = {
+        name: value.item() if isinstance(value, np.generic) else value
+        for name, value in run.attrs.items()
+    }
     # a file that others wrote has none
     if DIGEST in run.attrs and run.attrs.pop(DIGEST) != digest(run):
         raise ValueError("its contents are not those that were saved")

@@ -13,6 +13,7 @@ from xarray import DataArray, DataTree
 from bnnsample.diagnostics.convergence import QUANTITIES, convergence
 from bnnsample.diagnostics.vectorised import TAIL_PROBABILITIES
 from bnnsample.diagnostics.verdict import diagnose
+from bnnsample.sampling.store import load_run, save_run
 from tests.synthetic import (
     CHAINS,
     DRAWS,
@@ -202,8 +203,32 @@ def test_too_few_effective_draws_fail_and_the_advice_says_how_many_more() -> Non
     figures = convergence(run)["predictions"]
     smallest = min(figures.ess_bulk_min, figures.ess_tail_min)
     assert found.advice == f"Draw about {int(np.ceil(needed / smallest))} times as many"
+    assert found.more_draws == pytest.approx(needed / smallest)
     assert "FAIL predictions: R-hat" in str(strict)
     assert str(strict).startswith("failed 2 of 7 checks: predictions, log density\n")
+
+
+def test_an_rhat_a_little_above_the_threshold_asks_for_as_many_times_as_many_draws() -> None:
+    run = make_run(iid_draws(11))
+    above = convergence(run)["predictions"].rhat_99 - 1
+    found = {finding.name: finding for finding in diagnose(run, rhat=1 + above / 5).findings}
+    assert found["predictions"].advice == "Draw about 5 times as many"
+    assert found["predictions"].more_draws == pytest.approx(5)
+    error = found["Monte-Carlo error of predictions"]
+    (failed,) = (f for f in diagnose(run, mcse=error.value / 3).failed if f.name == error.name)
+    assert failed.more_draws == pytest.approx(9)
+
+
+@pytest.mark.parametrize(("chains", "draws"), [(1, 1), (2, 3)])
+def test_draws_too_few_to_tell_are_not_believed(chains, draws) -> None:
+    verdict = diagnose(make_run(iid_draws(3, chains=chains, draws=draws)))
+    assert {"predictions", "log density"} <= {finding.name for finding in verdict.failed}
+
+
+@pytest.mark.parametrize("value", ["1.01", None, math.nan])
+def test_a_threshold_that_is_no_number_is_refused(value) -> None:
+    with pytest.raises(ValueError, match="threshold: got .*; expected a number"):
+        diagnose(make_run(iid_draws(1)), rhat=value)
 
 
 def remote(chains: int, draws: int = DRAWS, **made_with: str) -> str:
@@ -319,8 +344,17 @@ def test_a_verdict_is_a_pair_and_json() -> None:
     ok, findings = diagnose(make_run(iid_draws(1)))
     assert ok
     assert len(findings) == 9
+    assert diagnose(make_run(iid_draws(1)))
+    assert not diagnose(make_run(iid_draws(1)), mcse=1e-9)
     text = json.dumps(diagnose(make_run(iid_draws(1))).as_dict(), allow_nan=False)
     assert json.loads(text)["findings"][0]["name"] == "hidden"
+
+
+def test_a_run_from_a_file_is_judged_alike(tmp_path) -> None:
+    run = with_settings()
+    again = load_run(save_run(run, tmp_path / "run.nc"))
+    assert again.attrs == run.attrs
+    assert json.dumps(diagnose(again).as_dict()) == json.dumps(diagnose(run).as_dict())
 
 
 def test_a_stuck_chain_is_found() -> None:

@@ -186,3 +186,14 @@ def test_runs_that_differ_in_mean_disagree_by_the_known_z_score() -> None:
 def test_a_run_agrees_with_itself() -> None:
     run = make_run({"f": predictions(3)})
     assert disagreement(run, run) == 0
+
+
+def test_outputs_that_are_one_number_in_both_runs_agree() -> None:
+    ours, theirs = predictions(3), predictions(4)
+    varying = disagreement(make_run({"f": ours[:, :, 1:]}), make_run({"f": theirs[:, :, 1:]}))
+    points = ours.shape[2]
+    ours[:, :, 0] = theirs[:, :, 0] = 0.0
+    found = disagreement(make_run({"f": ours}), make_run({"f": theirs}))
+    assert found == pytest.approx(varying * math.sqrt((points - 1) / points))
+    theirs[:, :, 0] = 1.0
+    assert disagreement(make_run({"f": ours}), make_run({"f": theirs})) == math.inf

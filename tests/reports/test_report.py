@@ -70,7 +70,7 @@ def test_the_verdict_comes_first_and_sections_in_order(page: Page, run: DataTree
     assert places == sorted(places)
     verdict = bnn.diagnose(run)
     assert not verdict.ok  # 40 draws are few
-    first = "Do not believe this run yet"
+    first = "Do not believe this run"
     assert page.words.index(first) < page.words.index("as sure as they should be") < places[0]
     assert verdict.summary in page.words
 
@@ -114,7 +114,7 @@ def test_a_run_in_memory_without_predictions_or_parameters_has_a_page(tmp_path: 
     posterior = bnn.Posterior(bnn.fcn(1, 4, 1, softsign), X, Y, bnn.Gaussian(0.5))
     bare = bnn.sample(posterior, bnn.PCN(), chains=2, warmup=5, draws=8, keep=("projections",))
     words = Page(bnn.report(bare, tmp_path / "deep" / "own.html").read_text()).words
-    assert "Do not believe this run yet" in words
+    assert "Do not believe this run" in words
     assert "Not made at the training inputs" in words
     assert "Scores" not in words
     assert "Function space" not in words
@@ -168,12 +168,24 @@ def test_a_run_of_an_older_version_is_refused_by_name(run: DataTree, tmp_path: P
 
 def test_good_draws_of_a_model_that_does_not_fit_are_told_apart() -> None:
     passed = bnn.Verdict.of([bnn.Finding("predictions", True, "R-hat")])
-    assert headline(passed).question == "Believe this run"
+    assert headline(passed, []).question == "Believe this run"
+    assert headline(passed).question == "Believe the draws"
+    assert "No held-out targets" in headline(passed).text
     told = headline(passed, ["predictions are too sure"])
     assert (told.question, told.good) == ("Believe the draws, not the model", None)
     assert "predictions are too sure" in told.text
     failed = bnn.Verdict.of([bnn.Finding("predictions", False, "R-hat", "Draw more")])
     assert headline(failed, ["predictions are too sure"]).good is False
+
+
+def test_the_headline_asks_for_the_most_draws_and_first_for_what_draws_do_not_mend() -> None:
+    few = [bnn.Finding(str(n), False, "", f"Draw {n} times", more_draws=n) for n in (2.0, 3.2)]
+    short = headline(bnn.Verdict.of(few), [])
+    assert (short.question, short.good) == ("Not yet: draw about 4 times as many", None)
+    apart = bnn.Finding("log density", False, "R-hat", "The chains have not met")
+    met = headline(bnn.Verdict.of([*few, apart]), [])
+    assert (met.question, met.good) == ("Do not believe this run", False)
+    assert "What to do first: The chains have not met." in met.text
 
 
 def test_predictions_of_too_little_noise_are_called_too_sure(tmp_path: Path) -> None:

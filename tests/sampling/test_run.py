@@ -267,6 +267,17 @@ def test_a_network_without_a_known_limit_predicts_too(posterior, x_test):
     assert set(run["constant_data"].data_vars) == {"x", "x_test"}
 
 
+@pytest.mark.parametrize(
+    "sampler", [bnn.MicrocanonicalLangevin(), bnn.UnadjustedMicrocanonicalLangevin()]
+)
+def test_directions_need_more_than_one_dimension(sampler, x_test):
+    network = bnn.Network([bnn.Activation("relu"), bnn.Dense(1, 1.4, None)])
+    x = np.linspace(-1, 1, 6)[:, None]
+    one = bnn.standard(bnn.Posterior(network, x, x, bnn.Gaussian(0.5)))
+    with pytest.raises(ValueError, match="sampler: got .* of dimension 1; expected more than one"):
+        bnn.sample(one, sampler, chains=1, warmup=2, draws=2)
+
+
 def test_a_network_in_place_of_a_target_is_refused(posterior):
     with pytest.raises(ValueError, match="target: got Network.*bnn.marginal"):
         bnn.sample(posterior.network)

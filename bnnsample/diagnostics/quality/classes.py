@@ -14,7 +14,9 @@ from jaxtyping import Array, Bool, Float, Key
 from bnnsample.diagnostics.quality.coverage import (
     AS_SURE,
     BAND,
+    LEAST_P,
     NOT_SURE_ENOUGH,
+    REPLICATES,
     TOO_SURE,
     rank_p_value,
 )
@@ -24,13 +26,6 @@ from bnnsample.models.scales import promoting_as_numpyro
 
 BINS = 10
 """Of confidence, of equal width; a choice: more have too few points of a small test set."""
-
-REPLICATES = 1000
-"""Sets of labels drawn from the predictive, for the bands of the calibration error."""
-
-
-LEAST_P = 0.025
-"""Of labels that are called as sure as they should be: 1 time of 40 they are and it says no."""
 
 
 class LabelScores(NamedTuple):

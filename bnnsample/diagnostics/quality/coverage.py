@@ -22,6 +22,21 @@ BAND = 0.025, 0.975
 """What lies in a band were the predictive right: 95 % of sets of targets."""
 
 
+LEAST_P = 0.025
+"""Of predictions that are as sure as they should be; 1 time of 40 that they are, theirs is less."""
+
+REPLICATES = 1000
+"""Sets of targets drawn from the predictive, that the targets are held against: a p-value of 0.025
+is then known to a fifth; arbitrary."""
+
+LEVELS = 0.5, 0.9, 0.95
+"""Probabilities of the central intervals."""
+
+ONE_SIDED = 4
+"""As many times as many targets on one side of the intervals as on the other, that it is their
+place and not their width that is wrong; arbitrary."""
+
+
 class Interval(NamedTuple):
     """The central predictive intervals of a probability: how often targets lay inside, how wide.
 
@@ -60,15 +75,14 @@ def uniformity(
     """P-value of the PIT being uniform, against predictives off centre, too narrow or too wide.
 
     By the distances from uniform (Kolmogorov and Smirnov's) of the PIT, which a predictive off
-    centre has, and of how far it is from the middle, which one of another width has. Each is ranked
-    among those of the sets, the targets counted as one of them, and the p-value is the share of
-    sets with a distance of as high a rank.
+    centre has, and of how far it is from the middle, which one of another width has, and by the
+    coverage of the intervals of ``LEVELS``, where it is the tails that differ. Each is ranked among
+    those of the sets, the targets counted as one of them, and the p-value is the share of sets with
+    a distance of as high a rank.
     """
     replicated = replicated_pit.reshape(pit.size, -1).T
     # one set at a time, which takes no memory for all of them
-    distances = np.array(
-        [(_distance(own), _distance(np.abs(2 * own - 1))) for own in (pit.ravel(), *replicated)]
-    )
+    distances = np.array([_distances(own) for own in (pit.ravel(), *replicated)])
     return rank_p_value(distances)
 
 
@@ -83,6 +97,12 @@ def rank_p_value(distances: Float[np.ndarray, "sets kinds"]) -> float:
 
 def _coverage(level: float, pit: np.ndarray) -> np.ndarray:
     return np.mean(np.abs(pit - 0.5) <= level / 2, axis=(0, 1))
+
+
+def _distances(pit: Float[np.ndarray, " values"]) -> list[float]:
+    from_the_middle = np.abs(2 * pit - 1)
+    coverages = [abs(np.mean(from_the_middle <= level) - level) for level in LEVELS]
+    return [_distance(pit), _distance(from_the_middle), *coverages]
 
 
 def _distance(values: Float[np.ndarray, " values"]) -> float:

@@ -15,6 +15,9 @@ from bnnsample.diagnostics.convergence import check_finished
 from bnnsample.models.posterior import Posterior
 from bnnsample.sampling.predict import log_likelihood
 
+LEAST_DRAWS = 25
+"""Of all chains: ArviZ smooths no tail of fewer."""
+
 
 def loo(run: DataTree, *, posterior: Posterior | None = None) -> Any:
     """ArviZ's ``ELPDData`` of the training points, each predicted from all the others.
@@ -36,6 +39,13 @@ def loo(run: DataTree, *, posterior: Posterior | None = None) -> Any:
         run = log_likelihood(run, posterior=posterior)
     logs = run.children["log_likelihood"].dataset["y"].transpose("chain", "draw", ...)
     draws = logs.sizes["chain"] * logs.sizes["draw"]
+    if draws < LEAST_DRAWS:
+        raise bad_input(
+            "run",
+            got=f"{draws} draws",
+            expected=f"at least {LEAST_DRAWS}, of which tails can be smoothed",
+            probably="a short run; bnn.resume makes one in a folder longer",
+        )
     spread = np.ptp(logs.values, axis=(0, 1))
     varies = spread > np.finfo(logs.dtype).eps ** 0.5  # else all weights are the same to rounding
     log_weights = xr.full_like(logs, -np.log(draws))
@@ -65,6 +75,6 @@ def _smoothed(logs: xr.DataArray, efficiency: float) -> tuple[xr.DataArray, xr.D
             "run",
             got=f"log likelihoods of {logs.sizes['chain'] * logs.sizes['draw']} draws, of which "
             f"ArviZ says: {error}",
-            expected="at least 25 draws, most of them different",
-            probably="a short run, or chains that do not move",
+            expected="draws most of which are different",
+            probably="chains that do not move",
         ) from error

@@ -16,7 +16,10 @@ from bnnsample.diagnostics.quality.classes import Reliability, label_scores, rel
 from bnnsample.diagnostics.quality.coverage import (
     AS_SURE,
     BAND,
+    LEAST_P,
+    LEVELS,
     NOT_SURE_ENOUGH,
+    ONE_SIDED,
     TOO_SURE,
     Interval,
     histogram,
@@ -24,12 +27,10 @@ from bnnsample.diagnostics.quality.coverage import (
     uniformity,
 )
 from bnnsample.diagnostics.quality.predictive import Predictive, predictive_of
-from bnnsample.diagnostics.quality.scores import LEVELS, point_scores
+from bnnsample.diagnostics.quality.scores import point_scores
+from bnnsample.models.posterior import Posterior
 
 APART = " (were test points independent)"
-
-LEAST_PIT_P = 0.01
-"""P-value of the PIT's uniformity below which predictions are not as sure as they should be."""
 
 
 class Score(NamedTuple):
@@ -72,22 +73,25 @@ class Quality:
         """Whether predictions are as sure as they should be, as far as chance lets one see."""
         if self.reliability is not None:
             return self.reliability.ok
-        return self.pit_p_value >= LEAST_PIT_P
+        return self.pit_p_value >= LEAST_P
 
     @property
     def direction(self) -> str:
         """In words what they are, as ``"too sure"`` or ``"not sure enough"``.
 
-        By the coverage of the intervals, and where that is as it should be by whether most targets
-        are above or below what is predicted.
+        By the coverage of the intervals; and where that is as it should be, or most targets outside
+        them are on one side, by whether most are above or below what is predicted.
         """
         if self.reliability is not None:
             return self.reliability.direction
         if self.ok or self.pit is None:
             return AS_SURE
-        if any(own.coverage < own.low for own in self.intervals):
-            return TOO_SURE
-        if any(own.coverage > own.high for own in self.intervals):
+        narrow = [own.level for own in self.intervals if own.coverage < own.low]
+        if narrow:
+            above, below = (np.mean(p > (1 + narrow[-1]) / 2) for p in (self.pit, 1 - self.pit))
+            if max(above, below) <= ONE_SIDED * min(above, below):
+                return TOO_SURE
+        elif any(own.coverage > own.high for own in self.intervals):
             return NOT_SURE_ENOUGH
         return "too low" if np.mean(self.pit) > 0.5 else "too high"
 
@@ -130,17 +134,25 @@ class Quality:
         return "\n".join(lines)
 
 
-def quality(predictive: Predictive | DataTree, y_test: ArrayLike, *, seed: int = 0) -> Quality:
+def quality(
+    predictive: Predictive | DataTree,
+    y_test: ArrayLike,
+    *,
+    posterior: Posterior | None = None,
+    seed: int = 0,
+) -> Quality:
     """How well a run, or a ``Predictive``, predicts targets ``y_test`` (m, columns), or (m,).
 
     The targets are those at the run's test inputs, of the kind that the likelihood is of, which
     also decides what is scored. ``seed`` fixes what is drawn: targets for intervals and CRPS, the
-    PIT of counts and the bands of classes. Raises ``ValueError`` for targets that do not fit, for a
-    run without predictions, and where noise is known by training point only.
+    PIT of counts and the bands of classes. ``posterior``, the one that was sampled, is needed only
+    for a run whose likelihood cannot be made again from its settings. Raises ``ValueError`` for
+    targets that do not fit, for a run without predictions, and where noise is known by training
+    point only.
     """
     check_count("seed", seed, minimum=0)
     if isinstance(predictive, DataTree):
-        predictive = predictive_of(predictive)
+        predictive = predictive_of(predictive, posterior)
     if not isinstance(predictive, Predictive):
         raise bad_input(
             "predictive",

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Float, Key
 
+from bnnsample.diagnostics.quality.coverage import LEVELS, REPLICATES
 from bnnsample.diagnostics.quality.predictive import Predictive
 from bnnsample.models.likelihoods.base import AbstractLikelihood
 from bnnsample.models.scales import promoting_as_numpyro
@@ -20,13 +21,6 @@ from bnnsample.models.scales import promoting_as_numpyro
 TARGET_DRAWS = 2000
 """Targets drawn at a point at least, as many from each component: the ends of its intervals are
 then known to half a percent of probability, its score to 2 %; arbitrary."""
-
-LEVELS = 0.5, 0.9, 0.95
-"""Probabilities of the central intervals."""
-
-REPLICATES = 400
-"""Sets of targets drawn from the predictive, that the targets are held against: a p-value is then
-known to 1/401, and one of 0.01 to half of that; arbitrary."""
 
 
 class PointScores(NamedTuple):

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.stats
 from jax.typing import ArrayLike
 
-from bnnsample.checks import bad_input
+from bnnsample.checks import bad_input, check_count
 from bnnsample.diagnostics.findings import Finding, Verdict
 from bnnsample.diagnostics.function_space import Distance, distance_to_nngp
+from bnnsample.diagnostics.validation.calibration import check_level
 from bnnsample.diagnostics.validation.replications import TargetOf, choose_target
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.network import Network
@@ -18,9 +20,6 @@ from bnnsample.models.posterior import Posterior, as_test_inputs
 from bnnsample.sampling.draws import limit_at
 from bnnsample.sampling.run import sample
 from bnnsample.sampling.samplers.base import AbstractSampler
-
-LEAST_Z = 3.0
-"""Standard errors by which the distance must fall from the narrowest to the widest network."""
 
 SLOWEST = -0.25
 """Slope that the fall must have at least: half of the slowest that theory has, so that a distance
@@ -33,31 +32,39 @@ class LimitRate:
 
     ``slope`` is NaN where fewer than two distances stand out from their Monte-Carlo error. Theory
     of networks of finite width has it between -1, where the mean of the posterior is far, and -1/2.
+    ``level``: the probability of a false alarm, with errors from ``chains`` chains.
     """
 
     widths: tuple[int, ...]
     distances: tuple[Distance, ...]
     slope: float
     slope_error: float
+    chains: int
+    level: float
 
     @property
     def verdict(self) -> Verdict:
-        """Whether the distance falls, and does not level off."""
+        """Whether the distance falls as fast as it must; not judged where chains cannot tell."""
         first, last = self.distances[0], self.distances[-1]
-        z = (first.squared - last.squared) / np.hypot(first.squared_error, last.squared_error)
+        share = (self.widths[-1] / self.widths[0]) ** (2 * SLOWEST)
+        error = np.hypot(share * first.squared_error, last.squared_error)
+        z = (last.squared - share * first.squared) / error
+        largest = float(scipy.stats.t.isf(self.level, self.chains - 1))
         figures = ", ".join(
             f"{each.value:.3f} at {width}"
             for width, each in zip(self.widths, self.distances, strict=True)
         )
         finding = Finding(
             name="limit, distance to the NNGP",
-            ok=bool(z >= LEAST_Z and not self.slope > SLOWEST),
-            figure=f"{figures} (in its standard deviations): falls by {z:.1f} standard errors (at "
-            f"least {LEAST_Z:g}), as width to the {self.slope:.2f} ± {self.slope_error:.2f} (at "
-            f"most {SLOWEST:g})",
-            advice="Network and limit differ in a scale, or chains are too short",
-            value=self.slope,
-            threshold=SLOWEST,
+            ok=None if -largest < z <= largest else bool(z < 0),
+            figure=f"{figures} (in its standard deviations), as width to the {self.slope:.2f} ± "
+            f"{self.slope_error:.2f}; {abs(z):.1f} standard errors {'below' if z < 0 else 'above'} "
+            f"one that falls as width to the {SLOWEST:g} (judged from {largest:.1f} on)",
+            advice="Network and limit differ in a scale"
+            if not z <= largest
+            else "These chains are too few or too short to tell: give a larger size, or more draws",
+            value=float(z),
+            threshold=largest,
         )
         return Verdict.of([finding])
 
@@ -76,14 +83,18 @@ def limit_rate(
     warmup: int = 200,
     draws: int = 500,
     seed: int = 0,
+    level: float = 0.001,
 ) -> LimitRate:
     """Sample the network of each width and measure how far it is from the NNGP posterior.
 
     ``network_of`` makes the network of a width, which has a known limit. Predictions are compared
     at ``x_test``, by default at the training inputs. The limit is that of the network given, not of
-    the target's. Raises ``ValueError`` for fewer than two widths, or ones that do not grow, and
-    what ``Posterior`` and ``sample`` refuse.
+    the target's. The verdict raises a false alarm with probability ``level``. Raises ``ValueError``
+    for fewer than two widths, or ones that do not grow, fewer than three chains, a bad ``level``,
+    and what ``Posterior`` and ``sample`` refuse.
     """
+    check_level(level)
+    check_count("chains", chains, minimum=3)  # fewer have no error
     if len(widths) < 2 or list(widths) != sorted(set(widths)):
         raise bad_input(
             "widths",
@@ -106,7 +117,8 @@ def limit_rate(
         }
         constant.dataset = constant.to_dataset().assign(meant)
         distances.append(distance_to_nngp(run))
-    return LimitRate(tuple(widths), tuple(distances), *_slope(widths, distances))
+    slope = _slope(widths, distances)
+    return LimitRate(tuple(widths), tuple(distances), *slope, chains, level)
 
 
 def _slope(widths: Sequence[int], distances: Sequence[Distance]) -> tuple[float, float]:

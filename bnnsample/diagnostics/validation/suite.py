@@ -28,7 +28,7 @@ from bnnsample.models.posterior import Posterior
 from bnnsample.repriorisation.base import check_posterior
 from bnnsample.sampling.samplers.base import AbstractSampler
 
-STATISTICAL = 5
+STATISTICAL = 6
 """Checks that can raise a false alarm by chance, over which its probability is split."""
 
 TINY = 2
@@ -53,9 +53,9 @@ def validate(
     they take long; by default one of three hidden units. Linear regression, Student's t and the
     limit have networks of their own. ``size`` multiplies replications, chains and draws.
 
-    ``level`` is the probability that a correct sampler fails, split evenly over the five
-    statistical checks, and in each over its statistics (Bonferroni); preflight has none, and that
-    of the limit is negligible. What does not apply is told and not judged. ``on_progress`` is
+    ``level`` is the probability that a correct sampler fails, split evenly over the six
+    statistical checks, and in each over its statistics (Bonferroni); preflight has none. What does
+    not apply, or cannot be told from so few draws, is told and not judged. ``on_progress`` is
     called with the name of the check that begins, how many are done, and of how many.
 
     Raises ``ValueError`` for what is no posterior, a target or sampler that it cannot have, and bad
@@ -110,7 +110,7 @@ def checks_of(
         return rejection_test(tiny, exact=4000 * size, chains=400 * size, **tested)
 
     def limit() -> Verdict:
-        return limit_rate(*limit_problem(), target, sampler, draws=200 * size, seed=seed).verdict
+        return limit_rate(*limit_problem(), draws=200 * size, **tested).verdict
 
     return {
         "preflight": before_a_run,

@@ -12,7 +12,7 @@ from blackjax.base import SamplingAlgorithm
 from blackjax.mcmc import adjusted_mclmc, mclmc
 from jaxtyping import Array, Float, Key
 
-from bnnsample.checks import check_count, check_scale
+from bnnsample.checks import bad_input, check_count, check_scale
 from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.sampling.integrators import finite_or_rejected
 from bnnsample.sampling.samplers.base import AbstractSampler, Info, Tuning, check_fraction
@@ -45,6 +45,7 @@ class MicrocanonicalLangevin(AbstractSampler):
         kernel = adjusted_mclmc.build_kernel()
 
         def init(position: Float[Array, " dim"], rng_key: Key[Array, ""] | None = None) -> Any:
+            _check_dimension(position)
             return adjusted_mclmc.init(position, _relative_density(target, position))
 
         def step(rng_key: Key[Array, ""], state: Any) -> tuple[Any, Info]:
@@ -96,6 +97,7 @@ class UnadjustedMicrocanonicalLangevin(AbstractSampler):
         kernel = mclmc.build_kernel()
 
         def init(position: Float[Array, " dim"], rng_key: Key[Array, ""]) -> Any:
+            _check_dimension(position)
             return mclmc.init(position, _relative_density(target, position), rng_key)
 
         def step(rng_key: Key[Array, ""], state: Any) -> tuple[Any, Info]:
@@ -122,6 +124,16 @@ class UnadjustedMicrocanonicalLangevin(AbstractSampler):
     @property
     def max_step_size(self) -> float:
         return math.inf
+
+
+def _check_dimension(position: Float[Array, " dim"]) -> None:
+    if position.size < 2:
+        raise bad_input(
+            "sampler",
+            got=f"a microcanonical one for a target of dimension {position.size}",
+            expected="more than one dimension, in which a direction can turn",
+            probably="a target that integrates almost all out; NUTS or HMC sample it",
+        )
 
 
 def _relative_density(

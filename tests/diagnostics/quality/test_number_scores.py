@@ -227,6 +227,29 @@ def test_calibrated_predictions_cover_and_overconfident_ones_do_not(family):
         assert np.any(found.pit_histogram > found.pit_band[1])
 
 
+def test_tails_that_are_too_narrow_are_seen_and_right_ones_pass():
+    fair = [quality(*simulated(seed, "Gaussian"), seed=seed) for seed in range(40)]
+    # each fails 1 time of 40: more than 5 of 40 have a probability of 5e-4
+    assert sum(not found.ok for found in fair) <= 5
+    seen = 0
+    for seed in range(10):
+        predictive, y = simulated(seed, "Gaussian")
+        outliers = np.random.default_rng(seed).permutation(len(y))[: len(y) // 6]
+        centre = np.asarray(predictive.f).mean(axis=0)
+        y[outliers] = centre[outliers] + 3 * (y - centre)[outliers]
+        found = quality(predictive, y, seed=seed)
+        seen += not found.ok
+    # a coverage of 0.95 is 0.86 then, 7 standard errors away
+    assert seen >= 9
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_targets_that_all_lie_on_one_side_are_not_called_noise():
+    predictive, y = simulated(1, "Gaussian")
+    assert quality(predictive, y + 9.0).direction == "too low"
+    assert quality(predictive, y - 9.0).direction == "too high"
+
+
 def test_right_predictions_score_best_by_every_proper_score():
     for narrower in (0.4, 2.5):
         for seed in range(3):

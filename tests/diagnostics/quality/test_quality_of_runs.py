@@ -159,6 +159,17 @@ def test_bad_input_is_refused(rng, x_test):
         quality(run, counts)
 
 
+def test_a_posterior_that_cannot_be_made_again_is_given(rng):
+    x, y = rng.standard_normal((9, 3)), rng.standard_normal((9, 2))
+    posterior = bnn.Posterior(bnn.fcn(1, 4, 2), x, y, bnn.Gaussian(np.array([0.3, 0.7])))
+    run = drawn_run(posterior, rng.standard_normal((M, 3)), draws=30)
+    y_test = rng.standard_normal((M, 2))
+    with pytest.raises(ValueError, match="posterior="):
+        quality(run, y_test)
+    given = quality(run, y_test, posterior=posterior)
+    assert given.scores == quality(predictive_of(run, posterior), y_test).scores
+
+
 def test_noise_known_by_training_point_predicts_no_targets():
     noise = np.linspace(0.1, 0.9, N)[:, None]
     with pytest.raises(ValueError, match="got noise known by training point"):

@@ -110,7 +110,7 @@ class Fault(NamedTuple):
     """A target and a sampler, one of them wrong, and the kind of posterior that shows it."""
 
     target: Callable[[bnn.Posterior], bnn.AbstractTarget]
-    sampler: bnn.HMC
+    sampler: bnn.AbstractSampler
     kind: str = "Gaussian"
 
 
@@ -133,6 +133,7 @@ def posteriors() -> dict[str, bnn.Posterior]:
 
 FAULTS = {
     "none": Fault(bnn.marginal, bnn.HMC(4)),
+    "none, MALA": Fault(bnn.standard, bnn.MALA()),
     "none, pseudo-observations": Fault(bnn.repriorised, bnn.HMC(4), "Bernoulli"),
     "none, unknown noise": Fault(bnn.marginal, bnn.HMC(4), "unknown noise"),
     "accepts always": Fault(bnn.marginal, AcceptsAlways(1, target_acceptance=0.5)),

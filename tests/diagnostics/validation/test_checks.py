@@ -272,8 +272,16 @@ def test_the_limit_is_approached_and_one_of_another_noise_is_not():
         fault = FAULTS[name]
         found = limit_rate(*limit_problem(), fault.target, fault.sampler, draws=200, seed=1)
         assert found.verdict.ok is ok, found.verdict
+    for seed in range(5):  # chains that mix slowly tell little, which is no alarm
+        slow = limit_rate(*limit_problem(), bnn.standard, bnn.MALA(), draws=200, seed=seed)
+        assert slow.verdict.ok, slow.verdict
+
+
+def test_a_limit_that_cannot_be_held_against_anything_is_refused():
     with pytest.raises(ValueError, match="widths: got \\(8, 4\\)"):
         limit_rate(*limit_problem(), widths=(8, 4))
+    with pytest.raises(ValueError, match="chains: got 2"):
+        limit_rate(*limit_problem(), chains=2)
 
 
 @pytest.mark.slow

@@ -194,6 +194,12 @@ def test_a_distance_that_levels_off_or_does_not_fall_is_caught():
         (distances(0.04, 0.00001, 0.00002), True),  # all but one are below their error
         (distances(0.14, 0.11, 0.10), False),
         (distances(0.04, 0.04, 0.04), False),
-        (distances(0.04, 0.02, 0.01, error=0.05), False),
+        (distances(0.04, 0.02, 0.01, error=0.05), None),
+        (distances(0.04, 0.02, 0.011), False),  # as width to the -0.23
+        (distances(0.04, 0.02, 0.0104), None),
+        (distances(0.04, 0.02, 0.009), True),  # as width to the -0.27
+        (distances(0.04, 0.02, np.nan), False),
     ):
-        assert LimitRate(widths, found, *_slope(widths, found)).verdict.ok is ok
+        rate = LimitRate(widths, found, *_slope(widths, found), chains=8, level=0.001)
+        assert rate.verdict.findings[0].ok is ok, rate.verdict
+    assert rate.verdict.findings[0].threshold == pytest.approx(4.785, abs=1e-3)  # a table's
