@@ -14,6 +14,7 @@ from xarray import DataTree
 
 import bnnsample as bnn
 from bnnsample.models.scales import promoting_as_numpyro
+from bnnsample.reports.predictive_sections import _check_table
 from bnnsample.reports.run_sections import headline
 from tests.conftest import X64
 from tests.reports.test_page import Page
@@ -186,6 +187,15 @@ def test_the_headline_asks_for_the_most_draws_and_first_for_what_draws_do_not_me
     met = headline(bnn.Verdict.of([*few, apart]), [])
     assert (met.question, met.good) == ("Do not believe this run", False)
     assert "What to do first: The chains have not met." in met.text
+
+
+def test_checks_that_failed_say_what_to_do() -> None:
+    told = bnn.Finding("mean", None, "observed 1", threshold=0.01)
+    failed = bnn.Finding("largest", False, "observed 9", "Take logarithms", threshold=0.01)
+    assert _check_table(bnn.Verdict.of([told])).columns[-1] == "observed and replicated"
+    table = _check_table(bnn.Verdict.of([told, failed]))
+    assert table.columns[-1] == "what to do"
+    assert [row[-1] for row in table.rows] == ["", "Take logarithms"]
 
 
 def test_predictions_of_too_little_noise_are_called_too_sure(tmp_path: Path) -> None:
