@@ -27,14 +27,15 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     exec(sampling, names)
     assert names["run"]["posterior"].sizes["draw"] == 300
     exec(scales, names)
-    assert names["y"].shape == (2, 100, 50, 1)
-    assert names["run"]["posterior"]["factor"].shape == (2, 100, 10)
+    assert names["y"].shape == (4, 800, 50, 1)
+    assert names["run"]["posterior"]["factor"].shape == (4, 800, 10)
     with promoting_as_numpyro():
         exec(own_model, names)
     assert names["samples"]["readout"].shape == (20, 64, 1)
     exec(module, names)
     assert names["net"].init(jax.random.key(0), (10,)).readout.shape == (65, 1)
     exec(trust, names)
+    assert names["ok"]
     assert names["page"].name == "report.html"
     assert set(names["scores"]) == set(names["simpler"])
     exec(limits, names)
