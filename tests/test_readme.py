@@ -17,7 +17,7 @@ README = Path(__file__).parents[1] / "README.md"
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    first, sampling, scales, own_model, module, trust, limits = re.findall(
+    first, sampling, scales, own_model, module, trust, limits, estimator = re.findall(
         r"```python\n(.*?)```", README.read_text(), re.DOTALL
     )
     names = {}
@@ -38,6 +38,10 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     assert names["ok"]
     assert names["page"].name == "report.html"
     assert set(names["scores"]) == set(names["simpler"])
+    with promoting_as_numpyro():
+        exec(estimator, names)
+    assert names["model"].verdict_
+    assert names["scenarios"].shape == (len(names["y_test"]), 50)
     exec(limits, names)
     assert names["K"].shape == (64, 20)
     assert names["group"]["ntk"].shape == (64, 64)

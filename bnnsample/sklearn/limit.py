@@ -1,0 +1,143 @@
+"""The infinitely wide network as an estimator: no sampling, the cube of the rows in time."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.tree_util import Partial
+from scipy.special import softmax
+from sklearn.base import BaseEstimator
+
+from bnnsample.limits.conditioned import Conditioned, conditioned
+from bnnsample.limits.kernels import nngp
+from bnnsample.models.likelihoods.discrete import Categorical
+from bnnsample.models.posterior import Posterior
+from bnnsample.numerics import symmetric_root
+from bnnsample.sklearn.preparation import (
+    as_inputs,
+    at_fitted_scales,
+    network_with_priors,
+    noise_of,
+    seed_of,
+)
+from bnnsample.sklearn.tables import OfLabels, OfNumbers
+
+ANY_WIDTH = 1
+"""The limit's kernel does not depend on it."""
+
+PROBABILITY_DRAWS = 1000
+"""Of the logits at a point, whose class probabilities are averaged: known to a hundredth then."""
+
+
+def given(posterior: Posterior) -> Conditioned:
+    """The limit given the data, in NumPy's arrays: a pickle keeps their precision."""
+    process = conditioned(posterior, Partial(nngp, posterior.network))
+    return jax.tree.map(np.asarray, process)
+
+
+class NNGPRegressor(OfNumbers, BaseEstimator):
+    """Gaussian-process regression with the kernel of an infinitely wide Bayesian network.
+
+    Inputs and targets are standardised; the network's scales, and the noise where it is not given,
+    are those of highest evidence. ``depth``, ``activation`` and ``noise_std`` as of
+    ``BNNRegressor``; ``random_state`` chooses the rows that scales are fitted to, of more than 500.
+    ``given_`` is the process of standardised data, ``network_`` and ``likelihood_`` what was
+    fitted, the noise in standard deviations of the targets.
+    """
+
+    def __init__(
+        self,
+        depth: int = 1,
+        activation: str = "gelu",
+        *,
+        noise_std: float | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.depth = depth
+        self.activation = activation
+        self.noise_std = noise_std
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Condition on inputs ``X`` (n, d) and targets ``y`` (n,) or (n, o).
+
+        ``sample_weight``: how often each row was seen, whole numbers. Raises ``ValueError`` for bad
+        data and settings.
+        """
+        x, targets = self._standardised(X, y, sample_weight)
+        with jax.enable_x64(True):
+            network = network_with_priors(self.depth, ANY_WIDTH, targets.shape[1], self.activation)
+            noise, seed = noise_of(self.noise_std, self.y_scaler_), seed_of(self.random_state)
+            self.network_, self.likelihood_ = at_fitted_scales(network, x, targets, noise, seed)
+            self.given_ = given(Posterior(self.network_, x, targets, self.likelihood_))
+        return self
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """Mean of new targets at ``X`` (m, d), with ``return_std`` their standard deviation too."""
+        x = as_inputs(self, X)
+        with jax.enable_x64(True):
+            mean, variance = map(np.asarray, self.given_.marginals(jnp.asarray(x)))
+        if not return_std:
+            return self._in_units(mean)
+        std = np.sqrt(variance + self._noise_std() ** 2)
+        return self._in_units(mean), self._std_in_units(std)
+
+    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
+        """New targets at ``X``, (m, n_samples) or (m, o, n_samples), each of one function."""
+        x, generator = as_inputs(self, X), np.random.default_rng(seed_of(random_state))
+        with jax.enable_x64(True):
+            mean = np.asarray(self.given_.marginals(jnp.asarray(x))[0])
+            covariances = self.given_.covariances(jnp.asarray(x))
+            roots = np.asarray([symmetric_root(own)[0] for own in covariances])
+        roots = np.broadcast_to(roots, (mean.shape[1], *roots.shape[1:]))
+        noise, more = generator.standard_normal((2, n_samples, *mean.shape))
+        f = mean + np.einsum("oij,sjo->sio", roots, noise)
+        y = f + self._noise_std() * more
+        return np.stack([self._in_units(one) for one in y], axis=-1)
+
+    def _noise_std(self) -> np.ndarray:
+        known: Any = self.likelihood_
+        return np.asarray(known.noise_std)
+
+
+class NNGPClassifier(OfLabels, BaseEstimator):
+    """Gaussian-process classification with the kernel of an infinitely wide Bayesian network.
+
+    By Laplace's approximation of the posterior of one logit for each class. Otherwise as
+    ``NNGPRegressor``; ``given_`` is the approximate process of standardised inputs.
+    """
+
+    def __init__(
+        self, depth: int = 1, activation: str = "gelu", *, random_state: Any = None
+    ) -> None:
+        self.depth = depth
+        self.activation = activation
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Condition on inputs ``X`` (n, d) and labels ``y`` (n,) of any kind.
+
+        ``sample_weight``: how often each row was seen, whole numbers. Raises ``ValueError`` for bad
+        data and settings.
+        """
+        x, numbers = self._standardised(X, y, sample_weight)
+        seed = seed_of(self.random_state)
+        with jax.enable_x64(True):
+            network = network_with_priors(
+                self.depth, ANY_WIDTH, len(self.classes_), self.activation
+            )
+            self.network_, likelihood = at_fitted_scales(network, x, numbers, Categorical(), seed)
+            self.given_ = given(Posterior(self.network_, x, numbers, likelihood))
+        return self
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Probabilities (m, classes) at ``X`` (m, d), averaged over the logits' posterior."""
+        x = as_inputs(self, X)
+        with jax.enable_x64(True):
+            mean, variance = map(np.asarray, self.given_.marginals(jnp.asarray(x)))
+        # the same at every point, so that points predicted together predict as they do alone
+        noise = np.random.default_rng(0).standard_normal((PROBABILITY_DRAWS, 1, mean.shape[1]))
+        return softmax(mean + np.sqrt(variance) * noise, axis=-1).mean(axis=0)

@@ -1,0 +1,122 @@
+"""Regression by draws from the posterior of a Bayesian network."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import jax
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from bnnsample.models.posterior import Posterior
+from bnnsample.sampling.samplers.base import AbstractSampler
+from bnnsample.sklearn.preparation import (
+    as_inputs,
+    at_fitted_scales,
+    network_with_priors,
+    noise_of,
+    seed_of,
+)
+from bnnsample.sklearn.sampling import Sampled, sampled
+from bnnsample.sklearn.tables import OfNumbers
+
+
+class BNNRegressor(Sampled, OfNumbers, BaseEstimator):
+    """A fully connected Bayesian network with Gaussian noise, sampled by MCMC.
+
+    Inputs and targets are standardised, weights are N(0, 1) times scales that maximise the evidence
+    of the infinitely wide network, and predictions average over draws of the posterior.
+
+    Parameters
+    ----------
+    depth, width, activation
+        Hidden layers, their units, and the name of an activation of ``bnn.Activation``.
+    noise_std
+        Standard deviation of the noise in the units of the targets: a number, or one for each
+        output; None samples it with the weights, under a vague prior.
+    sampler
+        Settings such as ``bnn.NUTS()``, by default what ``bnn.sample`` takes.
+    chains, warmup, draws
+        As of ``bnn.sample``. Where they were too few, ``fit`` warns and says what to do.
+    random_state
+        An int for draws that come again.
+
+    Attributes
+    ----------
+    run_
+        The draws, an ArviZ ``DataTree``, of the network for standardised inputs and targets.
+    posterior_
+        What was sampled.
+    verdict_
+        The findings of ``bnn.diagnose`` at thresholds for predictions.
+    x_scaler_, y_scaler_
+        The standardisation.
+    """
+
+    def __init__(
+        self,
+        depth: int = 1,
+        width: int = 100,
+        activation: str = "gelu",
+        *,
+        noise_std: float | None = None,
+        sampler: AbstractSampler | None = None,
+        chains: int = 4,
+        warmup: int = 100,
+        draws: int = 100,
+        random_state: Any = None,
+    ) -> None:
+        self.depth = depth
+        self.width = width
+        self.activation = activation
+        self.noise_std = noise_std
+        self.sampler = sampler
+        self.chains = chains
+        self.warmup = warmup
+        self.draws = draws
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Sample the posterior given inputs ``X`` (n, d) and targets ``y`` (n,) or (n, o).
+
+        ``sample_weight``: how often each row was seen, whole numbers. Raises ``ValueError`` for bad
+        data and settings; warns ``ConvergenceWarning`` where the chains did not converge.
+        """
+        x, targets = self._standardised(X, y, sample_weight)
+        seed = seed_of(self.random_state)
+        with jax.enable_x64(True):
+            self.likelihood_ = noise_of(self.noise_std, self.y_scaler_)
+            network = network_with_priors(self.depth, self.width, targets.shape[1], self.activation)
+            self.network_, _ = at_fitted_scales(network, x, targets, self.likelihood_, seed)
+            self.run_, self.verdict_ = sampled(
+                Posterior(self.network_, x, targets, self.likelihood_), self.sampler,
+                chains=self.chains, warmup=self.warmup, draws=self.draws, seed=seed,
+            )  # fmt: skip
+        return self
+
+    def predict(self, X: Any, return_std: bool = False) -> Any:
+        """The posterior mean at ``X`` (m, d), and with ``return_std`` the standard deviation.
+
+        Of new targets, noise included, both of the shape of ``y``, in its units.
+        """
+        f = self._draws(as_inputs(self, X))["f"].values
+        mean = self._in_units(f.mean(axis=(0, 1)))
+        if not return_std:
+            return mean
+        variance = f.var(axis=(0, 1)) + np.mean(self._noise_std() ** 2, axis=(0, 1))
+        return mean, self._std_in_units(np.sqrt(variance))
+
+    def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
+        """New targets at ``X``, (m, n_samples) or (m, o, n_samples), each through one network."""
+        draws = self._draws(as_inputs(self, X), seed_of(random_state))["y"].values
+        draws = draws.reshape(-1, *draws.shape[2:])
+        generator = np.random.default_rng(seed_of(random_state))
+        chosen = generator.choice(len(draws), n_samples, replace=n_samples > len(draws))
+        return np.stack([self._in_units(draws[index]) for index in chosen], axis=-1)
+
+    def _noise_std(self) -> np.ndarray:
+        """(chain, draw, 1 or o), of standardised targets."""
+        if self.noise_std is None:
+            return self.run_.children["posterior"].dataset["noise_std"].values[..., None]
+        known: Any = self.likelihood_
+        return np.asarray(known.noise_std).reshape(1, 1, -1)

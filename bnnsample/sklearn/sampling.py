@@ -1,0 +1,76 @@
+"""Draws of a posterior for an estimator, and a warning where they are not to be relied on."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from xarray import Dataset, DataTree
+
+from bnnsample.diagnostics.findings import Verdict
+from bnnsample.diagnostics.verdict import diagnose
+from bnnsample.models.likelihoods.base import AbstractLikelihood
+from bnnsample.models.network import Network
+from bnnsample.models.posterior import Posterior
+from bnnsample.sampling.predict import predict
+from bnnsample.sampling.run import sample
+from bnnsample.sampling.samplers.base import AbstractSampler
+
+JUDGED_POINTS = 100
+"""Training inputs at most at which chains are compared; a choice."""
+
+RHAT, ESS_PER_CHAIN = 1.05, 25
+"""What is asked of an estimator's draws: a mean and an interval to a tenth of a posterior standard
+deviation, not a gold standard, for which see ``bnn.diagnose(estimator.run_)``."""
+
+
+class Sampled:
+    """What estimators have that hold a run: ``run_``, ``network_`` and ``likelihood_``."""
+
+    run_: DataTree
+    network_: Network
+    likelihood_: AbstractLikelihood
+
+    @property
+    def posterior_(self) -> Posterior:
+        """What was sampled, of standardised data; made anew, so that pickles hold NumPy arrays."""
+        groups = self.run_.children
+        x, y = groups["constant_data"].dataset["x"], groups["observed_data"].dataset["y"]
+        with jax.enable_x64(True):
+            return Posterior(self.network_, x.values, y.values, self.likelihood_)
+
+    def _draws(self, x: np.ndarray, seed: int = 0) -> Dataset:
+        """Outputs ``f`` and targets ``y`` at standardised inputs, (chain, draw, m, o)."""
+        with jax.enable_x64(True):
+            return predict(self.run_, x, posterior=self.posterior_, seed=seed)
+
+
+def sampled(
+    posterior: Posterior,
+    sampler: AbstractSampler | None,
+    *,
+    chains: int,
+    warmup: int,
+    draws: int,
+    seed: int,
+    **more: Any,
+) -> tuple[DataTree, Verdict]:
+    """A run that keeps its parameters, and the verdict on it; warns where that is not ok."""
+    rows = np.linspace(0, len(posterior.x) - 1, min(len(posterior.x), JUDGED_POINTS)).astype(int)
+    run = sample(
+        posterior, sampler, chains=chains, warmup=warmup, draws=draws, seed=seed,
+        **{"x_test": posterior.x[rows], "keep": ("predictions", "parameters")} | more,
+    )  # fmt: skip
+    verdict = diagnose(run, rhat=RHAT, ess_per_chain=ESS_PER_CHAIN)
+    if not verdict.ok:
+        first = verdict.failed[0]
+        warnings.warn(
+            f"the chains did not converge: {first.name}, {first.figure}. {first.advice}, by "
+            "draws= or warmup=; .verdict_ has all findings",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return run, verdict
