@@ -14,7 +14,7 @@ FORMULAS := tests/limits tests/repriorisation tests/models tests/test_randomness
 	tests/sampling/test_integrators.py tests/sampling/test_store.py tests/diagnostics/test_vectorised.py
 LONG := conditioned devices dynamics empirical gaussian_process hyperparameters laplace monte_carlo nngp oracles plan stored
 
-.PHONY: help quickstart cifar10-nngp uci classes samplers validate power test test-slow check format bench clean
+.PHONY: help quickstart cifar10-nngp uci classes samplers validate power test test-slow check format docs dist bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the commands
@@ -60,6 +60,12 @@ validate: .venv/installed  ## Hold the default target and sampler against exact 
 
 power: .venv/installed  ## Measure which check catches which fault, and how often
 	$(BIN)/python experiments/power.py
+
+docs: .venv/installed-dev  ## Build the API reference; writes results/docs/index.html
+	$(BIN)/python experiments/docs/build.py
+
+dist: .venv/installed-dev  ## Build the wheel and the sdist into dist/
+	$(BIN)/python -m build
 
 bench: .venv/installed  ## Measure what gradients, sampling, diagnostics and kernels cost
 	$(BIN)/python experiments/benchmarks/gradient_cost.py

@@ -31,7 +31,8 @@ class Dataset:
 def load(name: str, *, train: int = 64, test: int = 20, seed: int = 0) -> Dataset:
     """``train`` and ``test`` points of a data set, drawn without replacement by ``seed``.
 
-    Known: digits (8x8 images, 10 classes), diabetes (10 features, regression).
+    Known: digits (8x8 images, 10 classes), diabetes (10 features, regression). Raises
+    ``ValueError`` for other names, and for more points than there are.
     """
     if name not in DATASETS:
         raise bad_input(

@@ -14,10 +14,14 @@ from bnnsample.diagnostics.convergence import check_finished
 
 @dataclass(frozen=True)
 class Distance:
-    """A distance of a run's posterior predictive to the NNGP posterior, with its standard error.
+    r"""A distance of a run's posterior predictive to the NNGP posterior, with its standard error.
 
-    Per test point and output, in units of the NNGP posterior's standard deviation: the difference
-    of means and the difference of standard deviations (to first order), squared and added;
+    Per test point and output, in units of the NNGP posterior's standard deviation ``s``, with its
+    mean ``m``: the difference of means and, to first order, that of standard deviations,
+
+    $$d^2 = \left(\frac{E f - m}{s}\right)^2
+    + \frac14 \left(E \left(\frac{f - m}{s}\right)^2 - 1\right)^2$$
+
     averaged over points and outputs. To first order the mean squared 2-Wasserstein distance of
     the marginals; above about 0.5 it overstates that, as a shift of means widens what is seen about
     the NNGP's.

@@ -52,12 +52,14 @@ class GradientFlow:
     def predict(
         self, x_test: ArrayLike, t: ArrayLike
     ) -> tuple[Float[Array, "m o"], Float[Array, "m m"]]:
-        """Mean (m, o) and covariance (m, m) of the outputs at ``x_test`` (m, ...) at time ``t``.
+        r"""Mean (m, o) and covariance (m, m) of the outputs at ``x_test`` (m, ...) at time ``t``.
 
-        ``A y`` and ``K** - A K* - (A K*)' + A K A'`` with
-        ``A = Theta* Theta^-1 (I - exp(-Theta t))`` (1902.06720, eqs. 14 to 16); ``x_test`` may be
-        the training inputs. ``t`` is 0 or more, infinity included, or a traced number. At 0 that
-        is the prior of the NNGP. The outputs are independent and share the covariance.
+        $$A y \quad \mathrm{and} \quad K_{**} - A K_* - (A K_*)^\top + A K A^\top, \quad
+        A = \Theta_* \Theta^{-1} (I - e^{-\Theta t})$$
+
+        (1902.06720, eqs. 14 to 16). ``x_test`` may be the training inputs. ``t`` is 0 or
+        more, infinity included, or a traced number. At 0 that is the prior of the NNGP. The outputs
+        are independent and share the covariance.
 
         Raises ``ValueError`` where the tangent kernel is numerically singular and ``t`` so large
         that it matters.

@@ -33,7 +33,12 @@ POINTS_PER_BLOCK = 128
 @as_pytree("kernel", "x", "factor", "weights", "log_evidence")
 @dataclass(frozen=True, eq=False)
 class GaussianProcess:
-    """A Gaussian process given data, from ``nngp_posterior`` or ``ntk_posterior``.
+    r"""A Gaussian process given data, from ``nngp_posterior`` or ``ntk_posterior``.
+
+    Mean and covariance at test inputs (Rasmussen and Williams 2006, eqs. 2.25 and 2.26):
+
+    $$m_* = K_*^\top (K + \sigma^2 I)^{-1} y, \quad
+    C_* = K_{**} - K_*^\top (K + \sigma^2 I)^{-1} K_*$$
 
     ``factor`` (n, n): Cholesky factor of ``K + noise_std^2 I``. ``weights`` (n, o): its solve
     against ``y``. ``log_evidence``: ``log p(y | x)``, summed over outputs. Outputs are independent

@@ -1,7 +1,9 @@
-"""Bijections ``phi <-> W`` of the readout given the readout features (2206.07673).
+r"""Bijections ``phi <-> W`` of the readout given the readout features (2206.07673).
 
-``W = M + S phi`` with ``Sigma = S S' = (I + Psi' R^-1 Psi)^-1``, ``M = Sigma Psi' R^-1 y`` and
-``R = diag(noise_std^2)``: the conditional posterior of the readout under Gaussian noise on ``y``.
+$$W = M + S \phi, \quad S S^\top = \Sigma = (I + \Psi^\top R^{-1} \Psi)^{-1},
+\quad M = \Sigma \Psi^\top R^{-1} y$$
+
+with ``R = diag(noise_std^2)``: the conditional posterior of the readout under Gaussian noise.
 Any other targets and noise give a bijection too, exact through its log-determinant. The primal form
 factorises a (p, p) matrix, the dual form an (n, n) one; they are different square roots ``S`` of
 the same ``Sigma``. Whatever else is exact given the features, the law of ``Psi* W`` at test inputs,

@@ -1,9 +1,13 @@
-"""The likelihood with the readout integrated out, and its closed-form gradient.
+r"""The likelihood with the readout integrated out, and its closed-form gradient.
 
-Given the features, ``y`` is Gaussian with covariance ``K = Psi Psi' + noise_std^2 I`` per output,
-so ``log p(y | h) = -tr(y' K^-1 y) / 2 - (o / 2) log |K| - (n o / 2) log 2 pi``. Differentiating
-through the Cholesky factor would nearly double the cost of a gradient; with ``a = K^-1 y`` the
-derivative in ``Psi`` is ``(a a' - o K^-1) Psi``, and everything in it is at hand from the value.
+Given the features, ``y`` (n, o) is Gaussian with one covariance (n, n) for each output:
+
+$$\log \, p(y \mid h) = -\frac12 \mathrm{tr}(y^\top K^{-1} y) - \frac{o}{2} \log \, \lvert K \rvert
+- \frac{n o}{2} \log \, 2\pi, \quad K = \Psi \Psi^\top + \sigma^2 I$$
+
+Differentiating through the Cholesky factor would nearly double the cost of a gradient; with
+``a = K^-1 y`` the derivative in ``Psi`` is ``(a a' - o K^-1) Psi``, and everything in it is at
+hand from the value.
 
 Noise may differ from point to point: rows are divided by it, ``s = 1 / noise_std``, and ``K`` is
 then ``s Psi Psi' s + I``. Noise that differs from output to output takes one ``K`` for each.

@@ -35,7 +35,13 @@ def standard(posterior: Posterior) -> AbstractTarget:
 
 
 def repriorised(posterior: Posterior, ridge: float | None = None) -> AbstractTarget:
-    """The posterior after the map of the readout, exact unless another ``ridge`` is given.
+    r"""The posterior after the map of the readout, exact unless another ``ridge`` is given.
+
+    Given the features the readout ``W`` is Gaussian; the sampler sees in its place ``phi``, which
+    is N(0, I) in the wide limit (2206.07673):
+
+    $$W = M + S \phi, \quad S S^\top = \Sigma = (I + \Psi^\top \Psi / \sigma^2)^{-1},
+    \quad M = \Sigma \Psi^\top y / \sigma^2$$
 
     The map is that of the posterior's own Gaussian likelihood, or of Gaussian pseudo-observations
     from the infinitely wide network's Laplace fit. Hyperparameters are mapped by mode and curvature
@@ -65,7 +71,12 @@ def repriorised(posterior: Posterior, ridge: float | None = None) -> AbstractTar
 
 
 def marginal(posterior: Posterior) -> AbstractTarget:
-    """The posterior of the hidden weights that the data see, the readout integrated out.
+    r"""The posterior of the hidden weights that the data see, the readout integrated out.
+
+    The density of the hidden weights ``h``, and the readout drawn exactly afterwards:
+
+    $$-\log \, p(h \mid y) = \frac12 \lvert h \rvert^2 + \frac12 \mathrm{tr}(y^\top K^{-1} y)
+    + \frac{o}{2} \log \, \lvert K \rvert + \mathrm{const}, \quad K = \Psi \Psi^\top + \sigma^2 I$$
 
     Where the first layer with parameters is ``Dense`` and there are fewer training points than
     input dimensions, the weights along the other directions are integrated out too.

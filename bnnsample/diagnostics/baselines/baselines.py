@@ -31,11 +31,11 @@ def baselines(
 ) -> Baselines:
     """What simpler methods predict at ``x_test`` (m, ...) from the same posterior.
 
-    ``"NNGP"``, the infinitely wide network; ``"NTK ensemble"``, infinitely many of them trained to
-    the end; ``"MAP"``, the most probable parameters; ``"deep ensemble"`` of ``members`` of these;
-    ``"last-layer Laplace"``, a readout that is uncertain on the features of one. Unknown
-    hyperparameters are those of highest evidence of the limit, for all of them. Each is a
-    ``Predictive``, for ``bnn.quality``::
+    ``"NNGP"``, the infinitely wide network (1711.00165); ``"NTK ensemble"``, infinitely many of
+    them trained to the end (1902.06720); ``"MAP"``, the most probable parameters;
+    ``"deep ensemble"`` of ``members`` of these (1612.01474); ``"last-layer Laplace"``, a readout
+    that is uncertain on the features of one (2002.10118). Unknown hyperparameters are those of
+    highest evidence of the limit, for all of them. Each is a ``Predictive``, for ``bnn.quality``:
 
         for name, predictive in bnn.baselines(posterior, x_test).items():
             print(name, bnn.quality(predictive, y_test))

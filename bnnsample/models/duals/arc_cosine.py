@@ -1,9 +1,12 @@
-"""Duals of the piecewise linear functions with one kink, at 0: the arc-cosine kernels.
+r"""Duals of the piecewise linear functions with one kink, at 0: the arc-cosine kernels.
 
 All follow from ``|u|``, because ``u`` and ``|u|`` are uncorrelated in every pair of this kind:
 
-    ``phi(u) = max(u, alpha u) = (1 + alpha)/2 u + (1 - alpha)/2 |u|``
-    ``E[|u| |v|] = 2/pi (area + cov asin(rho))``, ``E[sign(u) sign(v)] = 2/pi asin(rho)``
+$$\phi(u) = \max(u, \alpha u) = \frac{1 + \alpha}{2} u + \frac{1 - \alpha}{2} \lvert u \rvert$$
+
+$$E[\lvert u \rvert \lvert v \rvert]
+= \frac{2}{\pi} (\mathrm{area} + \mathrm{cov} \, \arcsin \, \rho), \quad
+E[\mathrm{sign}(u) \, \mathrm{sign}(v)] = \frac{2}{\pi} \arcsin \, \rho$$
 
 with ``rho = cov / sqrt(var1 var2)`` and ``area = sqrt(var1 var2 - cov^2)`` (Cho & Saul 2009, eq. 6,
 with ``theta = acos(rho)``).

@@ -23,7 +23,9 @@ from bnnsample.pytrees import as_pytree
 @as_pytree("w_std", "b_std")
 @dataclass(frozen=True)
 class Dense(AbstractLayer):
-    """``x -> w_std / sqrt(d) x W + b_std b`` with ``W`` (d, width) and ``b`` (width,) from N(0, 1).
+    r"""Every unit a weighted sum of all: ``W`` (d, width) and ``b`` (width,) from N(0, 1).
+
+    $$x \mapsto \frac{\sigma_w}{\sqrt d} x W + \sigma_b b$$
 
     ``w_std`` and ``b_std`` are standard deviations, not variances, or priors of them: NumPyro
     distributions, which make them hyperparameters of a posterior. With ``b_std`` 0 or None there

@@ -33,11 +33,14 @@ class PCNState(NamedTuple):
 
 @dataclass(frozen=True)
 class PCN(AbstractSampler):
-    """Preconditioned Crank-Nicolson (Cotter et al. 2013; on the map 2408.14325).
+    r"""Preconditioned Crank-Nicolson (Cotter et al. 2013; on the map 2408.14325).
 
-    Proposes ``cos(e) q + sin(e) xi`` with the angle ``e`` as step size and accepts by the ratio of
-    likelihoods alone, one likelihood and no gradient a draw. At a fixed angle its acceptance rises
-    to 1 with the width of the network.
+    The step size is an angle. A draw takes one likelihood ``L`` and no gradient:
+
+    $$q' = q \cos \, \epsilon + \xi \sin \, \epsilon, \quad \xi \sim N(0, I), \quad
+    P(\mathrm{accept}) = \min(1, L(q') / L(q))$$
+
+    At a fixed angle its acceptance rises to 1 with the width of the network.
     """
 
     target_acceptance: float = 0.234

@@ -1,0 +1,65 @@
+"""Every tutorial runs, prints what it promises, and is in the index; links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "experiments" / "tutorials"
+TUTORIALS = sorted(FOLDER.glob("*.py"))
+PAGES = sorted(FOLDER.glob("*.md"))
+
+PROMISED = {
+    "theorist": ["1. Kernels", "distance to the NNGP", "step size", "4. Trained for a time t"],
+    "researcher": ["validation: ", "run: ", "again: ", "sampled again", "MAP", "deep ensemble"],
+    "practitioner": ["verdict: ", "90 % interval", "noise: ", "sampled network", "page: "],
+}
+"""What a tutorial prints, by its name."""
+
+
+def missing(name: str, printed: str) -> list[str]:
+    return [words for words in PROMISED[name] if words not in printed]
+
+
+def broken_links(text: str, folder: Path) -> list[str]:
+    """Links of a Markdown page to files that are not there."""
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", text)
+    return [link for link in links if not (folder / link).exists()]
+
+
+def test_there_is_a_tutorial_for_each_user_and_the_index_names_it() -> None:
+    assert {path.stem for path in TUTORIALS} == set(PROMISED)
+    index = (FOLDER / "README.md").read_text()
+    assert not [path.name for path in [*TUTORIALS, *PAGES] if f"({path.name})" not in index
+                and path.name != "README.md"]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+def test_it_runs_and_prints_what_it_promises(path: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", path, "--smoke"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ""},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert missing(path.stem, done.stdout) == []
+    assert missing(path.stem, "") == PROMISED[path.stem]
+    assert not re.search(r"\bnan\b", done.stdout)
+    written = re.findall(r"^page: (.+)$", done.stdout, re.MULTILINE)
+    assert all("<html" in (tmp_path / page).read_text() for page in written)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path) -> None:
+    assert PAGES
+    assert broken_links(path.read_text(), FOLDER) == []
+    assert broken_links("[a](no-such-page.md#there), [b](README.md)", FOLDER) == ["no-such-page.md"]
