@@ -14,11 +14,11 @@ FORMULAS := tests/limits tests/repriorisation tests/models tests/test_randomness
 	tests/sampling/test_integrators.py tests/sampling/test_store.py tests/diagnostics/test_vectorised.py
 LONG := conditioned devices dynamics empirical gaussian_process hyperparameters laplace monte_carlo nngp oracles plan stored
 
-.PHONY: help quickstart cifar10-nngp uci classes samplers validate power test test-slow check format docs dist bench clean
+.PHONY: help quickstart cifar10-nngp uci classes samplers widths-fcn widths-resnet limit regimes geometry validate power test test-slow check format docs dist bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: .venv/installed  ## Sample three widths under three targets; writes results/quickstart/report.html
 	$(BIN)/bnnsample widths --data digits --widths 64 256 1024 \
@@ -54,6 +54,21 @@ uci: .venv/installed  ## Predict five UCI tables beside MC dropout; BNNSAMPLE_DA
 
 samplers: .venv/installed  ## Compare every sampler on every target, per gradient and per second
 	$(BIN)/python experiments/samplers.py
+
+widths-fcn: .venv/installed  ## Compare targets on CIFAR-10, fully connected, over width; hours
+	$(BIN)/python experiments/widths_fcn.py
+
+widths-resnet: .venv/installed  ## The same for a residual network without normalisation; hours
+	$(BIN)/python experiments/widths_resnet.py
+
+limit: .venv/installed  ## Distance to the NNGP posterior over width and depth, with its rate; hours
+	$(BIN)/python experiments/limit.py
+
+regimes: .venv/installed  ## Find where the map stops helping; an hour
+	$(BIN)/python experiments/regimes.py
+
+geometry: .venv/installed  ## KL from posterior to prior and the Hessian's spectrum, over width
+	$(BIN)/python experiments/geometry.py
 
 validate: .venv/installed  ## Hold the default target and sampler against exact posteriors
 	$(BIN)/bnnsample validate

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import bnnsample as bnn
+
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-LONG = ("classes.py",)
+LONG = ("classes.py", "widths_resnet.py")
 FILES = [
     pytest.param(
         str(path.relative_to(EXPERIMENTS)),
         marks=pytest.mark.slow if path.parent.name == "benchmarks" or path.name in LONG else (),
     )
     for path in sorted(EXPERIMENTS.rglob("*.py"))
-    if path.name not in ("cifar10_nngp.py", "uci.py")  # run by tests of their own
+    if path.name not in ("cifar10_nngp.py", "limit.py", "uci.py")  # run by tests of their own
+    and path.parent.name not in ("docs", "tutorials")  # run by other tests
+    and "__main__" in path.read_text()  # what experiments share is no experiment
 ]
 
 
@@ -44,9 +53,9 @@ ARGUMENTS = {
 }
 
 
-def run(name: str, data: Path) -> subprocess.CompletedProcess[str]:
+def run(name: str, data: Path, scale: str = "--smoke") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, EXPERIMENTS / name, "--smoke", *ARGUMENTS.get(name, [])],
+        [sys.executable, EXPERIMENTS / name, scale, *ARGUMENTS.get(name, [])],
         capture_output=True,
         text=True,
         cwd=data,
@@ -90,3 +99,97 @@ def test_cifar10_without_its_data_is_refused_in_one_line(tmp_path: Path) -> None
     assert done.returncode == 2
     assert done.stderr.startswith("error: CIFAR-10 folder: got")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.fixture
+def experiment(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import an experiment as its command does, beside what it shares with others."""
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    return importlib.import_module
+
+
+def test_a_row_that_was_stored_is_not_measured_again(data: Path) -> None:
+    first = run("limit.py", data)
+    record = data / "results" / "limit" / "record.json"
+    rows = json.loads(record.read_text())["rows"]
+    assert len(rows) == 2
+    assert (data / "results" / "limit" / "limit.svg").is_file()
+    rows[0]["seconds"] = 12345.0
+    record.write_text(json.dumps({"rows": rows[:1]}))
+    again = run("limit.py", data)
+    measured = [line for line in again.stdout.splitlines() if line.startswith("{")]
+    assert len(measured) == 1
+    assert "1.23e+04" in again.stdout
+    assert "1.23e+04" not in first.stdout
+
+
+def test_the_scale_of_the_paper_is_refused_without_a_gpu(data: Path) -> None:
+    if jax.default_backend() != "cpu":
+        pytest.skip("there is a GPU")
+    done = run("limit.py", data, "--paper-scale")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --paper-scale: got a CPU")
+    assert not (data / "results").exists()
+
+
+def one_weight() -> bnn.Posterior:
+    """Of a network with one hidden weight, so that integrals are sums over a grid."""
+    network = bnn.fcn(1, 1, 1, "erf", w_std=3.0, b_std=None, b_std_out=None)
+    x = np.linspace(-2, 2, 9)[:, None]
+    return bnn.Posterior(network, x, 1.2 * np.sin(1.5 * x), bnn.Gaussian(noise_std=0.5))
+
+
+def test_the_divergence_is_that_of_quadrature(experiment: Any) -> None:
+    target = bnn.marginal(one_weight())
+    weight = jnp.linspace(-12, 12, 4001)
+    log_likelihood = jax.vmap(lambda w: target.log_likelihood(w[None]))(weight)
+    prior = jax.nn.softmax(-(weight**2) / 2)
+    log_ratio = log_likelihood - jax.nn.logsumexp(log_likelihood, b=prior)
+    exact = float(jnp.sum(prior * jnp.exp(log_ratio) * log_ratio))
+    found = experiment("geometry").divergence(target, nodes=5, chains=4, warmup=100, draws=500)
+    assert exact > 0.1
+    assert abs(found["kl"] - exact) < 4 * found["kl_error"] < 0.6 * exact
+
+
+def test_the_spectrum_is_that_of_the_dense_hessian(experiment: Any) -> None:
+    data = bnn.load("digits", train=12, test=1)
+    network = bnn.fcn(1, 3, 10)
+    posterior = bnn.Posterior(network, data.x_train, data.y_train, bnn.Gaussian(noise_std=0.5))
+    target = bnn.repriorised(posterior)
+    position = target.init(jax.random.key(0))
+    hessian = jax.jacfwd(jax.grad(lambda q: -target.logdensity(q)))(position)
+    exact = np.linalg.eigvalsh(hessian)[::-1]
+    found = experiment("geometry").spectrum(target, position, eigenvalues=5, probes=400)
+    np.testing.assert_allclose(found["largest"], exact[:5], rtol=1e-2)
+    assert found["smallest"] == pytest.approx(exact[-1], rel=1e-2, abs=1e-2)
+    assert found["from_identity"] == pytest.approx(np.mean((exact - 1) ** 2) ** 0.5, rel=0.2)
+
+
+def test_the_divergence_without_the_map_is_that_of_two_gaussians(experiment: Any) -> None:
+    posterior = one_weight()
+    kernel = np.asarray(bnn.nngp(posterior.network, posterior.x)) + 1e-6 * np.eye(9)
+    gain = kernel @ np.linalg.inv(kernel + 0.5**2 * np.eye(9))
+    mean, covariance = gain @ np.asarray(posterior.y), kernel - gain @ kernel
+    inverse = np.linalg.inv(kernel)
+    exact = np.trace(inverse @ covariance) - 9 + (mean.T @ inverse @ mean).item()
+    exact += np.linalg.slogdet(kernel)[1] - np.linalg.slogdet(covariance)[1]
+    found = experiment("geometry").divergence_of_limit(posterior, noise_std=0.5)
+    assert found == pytest.approx(exact / 2, rel=1e-3)
+
+
+def test_the_fitted_rate_is_the_true_one_and_missing_where_noise_hides_it(experiment: Any) -> None:
+    fitted, widths = experiment("limit").fitted, 2.0 ** np.arange(4, 11)
+    rng = np.random.default_rng(0)
+    squared = 3 * widths**-1.0 * (1 + 0.02 * rng.standard_normal(len(widths)))
+
+    def rows(error: float) -> list[dict[str, float]]:
+        names = ("depth", "width", "squared", "squared_error")
+        return [
+            dict(zip(names, (1, w, s, error * s), strict=True))
+            for w, s in zip(widths, squared, strict=True)
+        ]
+
+    found = fitted(rows(0.02), 0.0)
+    assert abs(found["slope"] + 0.5) < 4 * found["error"] < 0.1
+    assert len(fitted(rows(0.02), 100.0)["widths"]) == 4
+    assert np.isnan(fitted(rows(0.8), 0.0)["slope"])

@@ -1,0 +1,137 @@
+"""The three targets of one posterior at many widths, under the paper's sampler and our best one.
+
+That of 2206.07673 is underdamped Langevin, one leapfrog step a draw, on each target. Our best on
+each is HMC whose trajectories warm-up tunes, by rotation where there is a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import harness
+import numpy as np
+from harness import RATES, Record, Row, Settings
+from matplotlib.figure import Figure
+
+import bnnsample as bnn
+from bnnsample.diagnostics.verdict import NEARLY
+from bnnsample.reports.figures import STYLE, legend_on_the_right
+from bnnsample.reports.settings import SAMPLERS
+from bnnsample.repriorisation.targets import TARGETS
+
+LANGEVIN, BEST = "langevin", "hmc"
+TITLES = {LANGEVIN: "underdamped Langevin", BEST: "HMC of tuned length"}
+
+type PosteriorOf = Callable[[int], tuple[bnn.Posterior, np.ndarray]]
+"""Of a width, and the inputs to predict at."""
+
+
+def compare(record: Record, posterior_of: PosteriorOf, place: Row, scale: Settings) -> list[Row]:
+    """A row for each sampler and target at the ``place``, which has a width; known rows are kept.
+
+    Settings: ``samplers``, ``chains``, and of each sampler ``langevin_warmup``, ``langevin_draws``.
+    """
+    rows = []
+    for sampler in scale["samplers"]:
+        for target in TARGETS:
+            about = place | {"target": target, "sampler": sampler, "chains": scale["chains"]}
+            about |= {key: scale[f"{sampler}_{key}"] for key in ("warmup", "draws")}
+            rows.append(record.measured(about, lambda a=about: _sampled(posterior_of, a)))
+    return rows
+
+
+def _sampled(posterior_of: PosteriorOf, about: Row) -> Row:
+    posterior, x_test = posterior_of(about["width"])
+    target, best = about["target"], about["sampler"] == BEST
+    run = bnn.sample(
+        TARGETS[target](posterior),
+        SAMPLERS[target] if best else bnn.Langevin(integrator="leapfrog"),
+        chains=about["chains"],
+        warmup=about["warmup"],
+        draws=about["draws"],
+        x_test=x_test,
+        keep=("predictions", "projections"),
+    )
+    return harness.efficiency(run)
+
+
+def efficiency_figure(rows: list[Row], width_name: str) -> Figure:
+    """ESS of the predictions by draw, gradient and second against width, a row for each sampler."""
+    widths = sorted({row["width"] for row in rows})
+    samplers = [name for name in TITLES if any(row["sampler"] == name for row in rows)]
+    height = 1.0 + 2.4 * len(samplers)
+    figure, axes = harness.panels(
+        len(samplers), len(RATES), height=height, sharex=True, sharey="col"
+    )
+    for sampler, line in zip(samplers, axes, strict=True):
+        for axis, rate in zip(line, RATES, strict=True):
+            for target, style in STYLE.items():
+                own = [r for r in rows if (r["target"], r["sampler"]) == (target, sampler)]
+                harness.line(
+                    axis,
+                    [r["width"] for r in own],
+                    [r["predictions"][rate] for r in own],
+                    [r["predictions"]["rhat_max"] > NEARLY for r in own],
+                    label=target,
+                    **style,
+                )
+            axis.set_yscale("log")
+            harness.logarithmic(axis, widths[::2] if len(widths) > 5 else widths)
+        line[0].set_ylabel(f"{TITLES[sampler]}\neffective draws")
+    for axis, rate in zip(axes[0], RATES, strict=True):
+        axis.set_title(rate.removeprefix("ess_").replace("_", " "))
+    axes[-1][1].set_xlabel(f"{width_name}\n({harness.NOTE})")
+    legend_on_the_right(figure, axes[0][0])
+    return figure
+
+
+def gains(rows: list[Row]) -> list[Row]:
+    """Each mapped run over the standard one of its place and sampler: ratios of effective draws."""
+    known = {(r["points"], r["width"], r["sampler"], r["target"]): r for r in rows}
+    found = []
+    for (points, width, sampler, target), row in known.items():
+        if target == "standard":
+            continue
+        standard = known[points, width, sampler, "standard"]
+        ratios = {
+            f"{quantity}, {rate.removeprefix('ess_').replace('_', ' ')}": row[quantity][rate]
+            / standard[quantity][rate]
+            for quantity in ("predictions", "hidden")
+            for rate in RATES
+        }
+        about = {"n": points, "width": width, "sampler": sampler, "target": target}
+        rhats = {"R-hat": row["predictions"]["rhat_max"]}
+        rhats["R-hat of standard"] = standard["predictions"]["rhat_max"]
+        found.append(about | ratios | rhats)
+    return found
+
+
+COLUMNS: dict[str, Callable[[Row], Any]] = {
+    "n": lambda r: r["points"],
+    "width": lambda r: r["width"],
+    "target": lambda r: r["target"],
+    "sampler": lambda r: r["sampler"],
+    "acceptance": lambda r: r["acceptance"],
+    "steps": lambda r: r["steps"],
+    "R-hat, predictions": lambda r: r["predictions"]["rhat_max"],
+    "R-hat, hidden": lambda r: r["hidden"]["rhat_max"],
+    "ESS of predictions": lambda r: r["predictions"]["ess_bulk"],
+    "per draw": lambda r: r["predictions"]["ess_per_draw"],
+    "per gradient": lambda r: r["predictions"]["ess_per_gradient"],
+    "per second": lambda r: r["predictions"]["ess_per_second"],
+    "hidden per gradient": lambda r: r["hidden"]["ess_per_gradient"],
+    "ms / gradient": lambda r: r["milliseconds_per_gradient"],
+}
+
+
+def show(rows: list[Row]) -> None:
+    """Print the rows, and ratios to the standard target.
+
+    Where its R-hat is 2 and more, its chains never met: its ESS, about one and a half a chain, is
+    the least that the estimator gives, and the ratio too small.
+    """
+    print(harness.table(rows, COLUMNS), end="\n\n")
+    ratios = gains(rows)
+    print("ratios of the effective draws to the standard target's")
+    print(harness.table(ratios, {key: lambda r, k=key: r[k] for key in ratios[0]}), end="\n\n")

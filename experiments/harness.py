@@ -1,0 +1,179 @@
+"""What the experiments over widths share: scales to run at, rows stored as they come, figures.
+
+An experiment has settings at three scales: "smoke" for the tests, "two cores" for what this
+repository keeps, "paper" for a GPU. Each setting is an option of the command too. A row is known by
+what it is about, so that a run which was stopped goes on, and one made longer adds to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
+from numpy.typing import ArrayLike
+from xarray import DataTree
+
+import bnnsample as bnn
+from bnnsample.diagnostics.verdict import NEARLY
+from bnnsample.files import write_whole
+from bnnsample.reports.figures import RC, as_svg
+from bnnsample.sampling.draws import environment
+
+type Settings = dict[str, Any]
+type Row = dict[str, Any]
+
+RATES = ("ess_per_draw", "ess_per_gradient", "ess_per_second")
+NOTE = f"open markers: R-hat above {NEARLY:g}, the rate a rough one"
+
+
+def begin(
+    about: str, name: str, scales: Mapping[str, Settings], *, data: bool = False
+) -> tuple[argparse.Namespace, Settings]:
+    """The command's options, and its settings: a scale's, but for those that were given.
+
+    With ``data`` there is ``--data-dir``. Ends the process where the scale needs a GPU that is not
+    there.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument("--smoke", action="store_true", help="a tiny size, for the tests")
+    scale.add_argument("--paper-scale", action="store_true", help="a size for a GPU")
+    parser.add_argument("--out", type=Path, default=Path("results") / name)
+    if data:
+        folder = os.environ.get("BNNSAMPLE_DATA", "../shared/data")
+        parser.add_argument("--data-dir", default=folder, help="with CIFAR-10 (%(default)s)")
+    for key, value in scales["two cores"].items():
+        parser.add_argument(f"--{key.replace('_', '-')}", **_option(value))
+    options = parser.parse_args()
+    if options.paper_scale and jax.default_backend() == "cpu":
+        parser.exit(2, "error: --paper-scale: got a CPU; expected a GPU, on which it takes hours; "
+                    "probably the run without that option was meant\n")  # fmt: skip
+    chosen = "smoke" if options.smoke else "paper" if options.paper_scale else "two cores"
+    given = {key: getattr(options, key) for key in scales[chosen]}
+    return options, scales[chosen] | {k: v for k, v in given.items() if v is not None}
+
+
+def _option(default: Any) -> dict[str, Any]:
+    """How argparse reads a setting like ``default``; of names, those of the default are all."""
+    if not isinstance(default, tuple):
+        return {"type": type(default), "help": f"({default})"}
+    names = default if isinstance(default[0], str) else None
+    shown = f"({' '.join(map(str, default))})"
+    return {"type": type(default[0]), "nargs": "+", "choices": names, "help": shown}
+
+
+@dataclass
+class Record:
+    """The rows of an output folder, in its ``record.json``."""
+
+    folder: Path
+    rows: list[Row] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.rows = json.loads(self.path.read_text())["rows"] if self.path.exists() else []
+
+    @property
+    def path(self) -> Path:
+        """The file of the record."""
+        return self.folder / "record.json"
+
+    def measured(self, about: Row, measure: Callable[[], Row]) -> Row:
+        """The row ``about`` this, measured and stored unless it was before."""
+        for row in self.rows:
+            if about.items() <= row.items():
+                return row
+        began = time.perf_counter()
+        found = measure()
+        seconds = {"seconds": time.perf_counter() - began, "device": environment()["device"]}
+        self.rows.append(about | found | seconds)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path, json.dumps({"rows": self.rows, **environment()}, indent=1) + "\n")
+        print(json.dumps(about), f"{seconds['seconds']:.0f} s", flush=True)
+        return self.rows[-1]
+
+    def draw(self, name: str, figure: Figure) -> None:
+        """Store a figure beside the record."""
+        write_whole(self.folder / f"{name}.svg", as_svg(figure))
+
+
+def cifar10(options: argparse.Namespace, train: int, test: int) -> bnn.Dataset:
+    """The first images of CIFAR-10, or a clear end where there are none."""
+    try:
+        return bnn.load_cifar10(options.data_dir, train=train, test=test)
+    except bnn.BadInput as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def efficiency(run: DataTree) -> Row:
+    """What a run achieved: acceptance, steps, costs, and for each quantity R-hat, ESS and rates."""
+    stats = {str(name): array.values for name, array in run["sample_stats"].to_dataset().items()}
+    gradients = float(stats["n_gradients"].sum())
+    row: Row = {
+        "acceptance": float(stats["acceptance_rate"].mean()),
+        "divergent": float(stats["diverging"].mean()),
+        "step_size": float(stats["step_size"].mean()),
+        "steps": float(stats["n_steps"].mean()),
+        "gradients": gradients,
+        "sampling_seconds": run.attrs["sampling_seconds"],
+        "warmup_transitions": int(run.attrs["warmup"]),
+        "warmup_seconds": run.attrs["warmup_seconds"],
+        "milliseconds_per_gradient": 1e3 * run.attrs["sampling_seconds"] / gradients,
+        "dtype": run.attrs["dtype"],
+    }
+    for quantity, found in bnn.convergence(run).items():
+        shown = {key: asdict(found)[key] for key in ("rhat_max", "ess_bulk", *RATES)}
+        row[quantity] = shown
+    return row
+
+
+def table(rows: Iterable[Row], columns: Mapping[str, Callable[[Row], object]]) -> str:
+    """Rows as Markdown; a column is a title and what it shows of a row, numbers to 3 digits."""
+    lines = [columns.keys(), ["---"] * len(columns)]
+    lines += [[_cell(show(row)) for show in columns.values()] for row in rows]
+    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def panels(rows: int, columns: int, *, height: float = 3.4, **shared: Any) -> tuple[Figure, Any]:
+    """A figure and its panels (rows, columns), in the style of the reports."""
+    with matplotlib.rc_context(RC):
+        figure = Figure(figsize=(9, height), layout="constrained")
+        return figure, figure.subplots(rows, columns, squeeze=False, **shared)
+
+
+def line(
+    axis: Axes, x: ArrayLike, y: ArrayLike, rough: Sequence[bool] | None = None, **style: Any
+) -> None:
+    """A line whose markers are open where the value is a ``rough`` one."""
+    axis.plot(np.asarray(x), np.asarray(y), **style)
+    if rough is not None:
+        where = np.asarray(rough, bool)
+        look = style | {"linestyle": "none", "markerfacecolor": "white", "label": None}
+        axis.plot(np.asarray(x)[where], np.asarray(y)[where], **look)
+
+
+def logarithmic(axis: Axes, ticks: Sequence[float] | None = None, *, which: str = "x") -> None:
+    """A logarithmic axis with plain numbers, at ``ticks`` where they are given."""
+    getattr(axis, f"set_{which}scale")("log")
+    own = getattr(axis, f"{which}axis")
+    low, high = getattr(axis, f"get_{which}lim")()
+    dense = LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,))
+    own.set_major_locator(dense if ticks is None else FixedLocator(list(ticks)))
+    own.set_major_formatter("{x:.4g}")
+    own.set_minor_locator(NullLocator())
+    own.set_minor_formatter(NullFormatter())

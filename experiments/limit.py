@@ -1,0 +1,135 @@
+"""How fast does the posterior of a finite network come near the NNGP's, over width and depth?
+
+The distance is that of ``bnn.distance_to_nngp``, in standard deviations of the NNGP posterior, at
+test points; ``distance ~ width^slope`` is fitted to the widths of each depth from ``--fit-from``
+times the training points on, as narrower networks are not near the limit. Theory has a slope of -1
+where the posterior's mean is far from the limit's and -1/2 at the slowest. Digits, gelu,
+noise_std 0.1, the marginal target.
+"""
+
+from __future__ import annotations
+
+import harness
+import jax
+import numpy as np
+from harness import Record, Row, Settings
+from matplotlib.figure import Figure
+
+import bnnsample as bnn
+from bnnsample.diagnostics.verdict import NEARLY
+from bnnsample.reports.figures import CHAIN_COLORS, legend_on_the_right
+
+NOISE_STD = 0.1
+SCALES: dict[str, Settings] = {
+    "smoke": {
+        "depths": (1,), "widths": (8, 32), "points": 8, "test": 4, "fit_from": 1.0,
+        "chains": 3, "warmup": 20, "draws": 30,
+    },
+    "two cores": {
+        "depths": (1, 2, 3, 4), "widths": (16, 32, 64, 128, 256, 512, 1024, 2048), "points": 64,
+        "test": 40, "fit_from": 2.0, "chains": 6, "warmup": 150, "draws": 200,
+    },
+    "paper": {
+        "depths": (1, 2, 3, 4, 8), "widths": (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192),
+        "points": 256, "test": 100, "fit_from": 2.0, "chains": 16, "warmup": 1000, "draws": 2000,
+    },
+}  # fmt: skip
+MARKERS = "o^sDv"
+
+
+def distance(about: Row) -> Row:
+    """Of one network, its Monte-Carlo standard error, and how the chains did."""
+    seed = 100_000 * about["depth"] + about["width"]  # distances are fitted as independent
+    data = bnn.load("digits", train=about["points"], test=about["test"])
+    network = bnn.fcn(about["depth"], about["width"], data.y_train.shape[1])
+    posterior = bnn.Posterior(network, data.x_train, data.y_train, bnn.Gaussian(NOISE_STD))
+    run = bnn.sample(
+        bnn.marginal(posterior), chains=about["chains"], warmup=about["warmup"],
+        draws=about["draws"], seed=seed, x_test=data.x_test, keep=("predictions",),
+    )  # fmt: skip
+    found = bnn.distance_to_nngp(run)
+    low, high = found.interval
+    return harness.efficiency(run) | {
+        "distance": found.value, "low": low, "high": high,
+        "squared": found.squared, "squared_error": found.squared_error,
+    }  # fmt: skip
+
+
+def fitted(rows: list[Row], narrowest: float) -> Row:
+    """``distance ~ width^slope`` by weighted least squares, and the slope's standard error.
+
+    The error is what the distances scatter about the line by, where that is more than their
+    Monte-Carlo errors explain. NaN with fewer than three distances that stand out from these.
+    """
+    seen = [r for r in rows if r["width"] >= narrowest and r["squared"] > 2 * r["squared_error"]]
+    depth = rows[0]["depth"]
+    if len(seen) < 3:
+        return {"depth": depth, "slope": np.nan, "error": np.nan, "level": np.nan, "widths": []}
+    widths = np.array([r["width"] for r in seen])
+    logs = np.log([r["squared"] for r in seen]) / 2
+    errors = np.array([r["squared_error"] / r["squared"] / 2 for r in seen])
+    (slope, level), covariance = np.polyfit(np.log(widths), logs, 1, w=1 / errors, cov="unscaled")
+    misfit = np.mean(((logs - level - slope * np.log(widths)) / errors) ** 2)
+    error = np.sqrt(covariance[0, 0] * max(1.0, misfit * len(seen) / (len(seen) - 2)))
+    return {"depth": depth, "slope": slope, "error": error, "level": level, "widths": widths}
+
+
+def figure(rows: list[Row], fits: list[Row]) -> Figure:
+    """Distance against width, a line for each depth, with the fitted power laws."""
+    drawn, [[axis]] = harness.panels(1, 1, height=4.0)
+    for fit, color, marker in zip(fits, CHAIN_COLORS, MARKERS, strict=False):
+        own = [r for r in rows if r["depth"] == fit["depth"] and r["distance"] > 0]
+        values, widths = np.array([r["distance"] for r in own]), [r["width"] for r in own]
+        errors = [values - [r["low"] for r in own], [r["high"] for r in own] - values]
+        style = {"color": color, "marker": marker, "linestyle": "none"}
+        axis.errorbar(widths, values, errors, color=color, linestyle="none", capsize=3)
+        slope = f"{fit['slope']:.2f} ± {fit['error']:.2f}"
+        label = f"depth {fit['depth']}: slope {slope}"
+        rough = [r["predictions"]["rhat_max"] > NEARLY for r in own]
+        harness.line(axis, widths, values, rough, label=label, **style)
+        if len(fit["widths"]):
+            law = np.exp(fit["level"]) * fit["widths"] ** fit["slope"]
+            axis.plot(fit["widths"], law, color=color, linewidth=1.0)
+    axis.set_xlabel(f"width (hidden units of each layer)\n({harness.NOTE.split(',')[0]})")
+    axis.set_ylabel("distance to the NNGP posterior\n(in its standard deviations)")
+    harness.logarithmic(axis, sorted({r["width"] for r in rows}))
+    harness.logarithmic(axis, which="y")
+    legend_on_the_right(drawn, axis)
+    return drawn
+
+
+COLUMNS = {
+    "depth": lambda r: r["depth"],
+    "width": lambda r: r["width"],
+    "distance (± 1 s.e.)": lambda r: f"{r['distance']:.4f} ({r['low']:.4f} to {r['high']:.4f})",
+    "R-hat": lambda r: r["predictions"]["rhat_max"],
+    "acceptance": lambda r: r["acceptance"],
+    "steps": lambda r: r["steps"],
+    "seconds": lambda r: r["seconds"],
+}
+FITS = {
+    "depth": lambda r: r["depth"],
+    "slope": lambda r: f"{r['slope']:.2f} ± {r['error']:.2f}",
+    "widths": lambda r: ", ".join(map(str, r["widths"])),
+}
+
+
+def main() -> None:
+    options, scale = harness.begin(__doc__ or "", "limit", SCALES)
+    jax.config.update("jax_enable_x64", True)
+    record = Record(options.out)
+    rows, fits = [], []
+    for depth in scale["depths"]:
+        for width in scale["widths"]:
+            about = {"depth": depth, "width": width}
+            about |= {key: scale[key] for key in ("points", "test", "chains", "warmup", "draws")}
+            rows.append(record.measured(about, lambda a=about: distance(a)))
+        own = [row for row in rows if row["depth"] == depth]
+        fits.append(fitted(own, scale["fit_from"] * scale["points"]))
+    record.draw("limit", figure(rows, fits))
+    print(harness.table(rows, COLUMNS), end="\n\n")
+    print(harness.table(fits, FITS))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Where does the map stop helping? Points over width, noise, depth, and the scale of the prior.
+
+One setting at a time is moved from n = 64, width 256, noise_std 0.1, one hidden gelu layer, hidden
+w_std sqrt(2), w_std_out 1. Shown is the ratio of effective draws of the marginal and the
+repriorised target, by rotation HMC, to those of the weights as they are, by leapfrog HMC, each of
+tuned length. Digits. The standard target makes a third of the draws, as its trajectories are long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import harness
+import jax
+from harness import Record, Row, Settings
+from matplotlib.figure import Figure
+
+import bnnsample as bnn
+from bnnsample.diagnostics.verdict import NEARLY
+from bnnsample.reports.figures import STYLE, legend_on_the_right
+from bnnsample.reports.settings import FEWER, SAMPLERS
+from bnnsample.repriorisation.targets import TARGETS
+
+BASE: Row = {
+    "points": 64, "width": 256, "noise_std": 0.1, "depth": 1, "w_std": 2**0.5, "w_std_out": 1.0,
+}  # fmt: skip
+SCALES: dict[str, Settings] = {
+    "smoke": {
+        "points": (8,), "width": (4,), "noise_std": (0.1,), "depth": (1,), "w_std": (2**0.5,),
+        "w_std_out": (1.0,), "test": 4, "chains": 2, "warmup": 10, "draws": 12,
+    },
+    "two cores": {
+        "points": (8, 16, 32, 128, 256, 512), "width": (16, 32, 64, 128, 512, 1024),
+        "noise_std": (0.01, 0.03, 0.3, 1.0, 3.0), "depth": (2, 3, 5, 8),
+        "w_std": (0.3, 0.7, 2.5, 5.0), "w_std_out": (0.1, 0.3, 3.0, 10.0),
+        "test": 20, "chains": 4, "warmup": 150, "draws": 300,
+    },
+    "paper": {
+        "points": (8, 16, 32, 128, 256, 512, 1024), "width": (16, 32, 64, 128, 512, 1024, 4096),
+        "noise_std": (0.001, 0.01, 0.03, 0.3, 1.0, 3.0), "depth": (2, 3, 5, 8, 16),
+        "w_std": (0.3, 0.7, 2.5, 5.0), "w_std_out": (0.1, 0.3, 3.0, 10.0),
+        "test": 100, "chains": 16, "warmup": 1000, "draws": 3000,
+    },
+}  # fmt: skip
+NAMES = {
+    "points": "training points n", "width": "width (hidden units)", "noise_std": "noise std",
+    "depth": "hidden layers", "w_std": "w_std of hidden layers", "w_std_out": "w_std of readout",
+}  # fmt: skip
+
+
+def cases(scale: Settings, base: Row) -> Iterator[tuple[str, Row]]:
+    """The setting that is moved, and all settings: the values of the scale beside that of BASE."""
+    for name in BASE:
+        for value in sorted({base[name], *scale[name]}):
+            yield name, base | {name: value}
+
+
+def sampled(case: Row, target: str, scale: Settings) -> Row:
+    """One run, and what it achieved."""
+    data = bnn.load("digits", train=case["points"], test=scale["test"])
+    network = bnn.fcn(
+        case["depth"], case["width"], data.y_train.shape[1],
+        w_std=case["w_std"], w_std_out=case["w_std_out"],
+    )  # fmt: skip
+    likelihood = bnn.Gaussian(case["noise_std"])
+    posterior = bnn.Posterior(network, data.x_train, data.y_train, likelihood)
+    run = bnn.sample(
+        TARGETS[target](posterior), SAMPLERS[target], chains=scale["chains"],
+        warmup=scale["warmup"], draws=scale["draws"] // (FEWER if target == "standard" else 1),
+        x_test=data.x_test, keep=("predictions", "projections"),
+    )  # fmt: skip
+    return harness.efficiency(run)
+
+
+def ratio(runs: Row, target: str, rate: str, quantity: str = "predictions") -> float:
+    """The effective draws of a target over those of the standard one."""
+    return runs[target][quantity][rate] / runs["standard"][quantity][rate]
+
+
+def figure(found: list[tuple[str, Row, Row]]) -> Figure:
+    """Ratios to the standard target by gradient, a panel for each setting that is moved."""
+    drawn, axes = harness.panels(2, 3, height=5.8, sharey=True)
+    for axis, (name, title) in zip(axes.ravel(), NAMES.items(), strict=True):
+        own = [(case[name], runs) for moved, case, runs in found if moved == name]
+        values = [value for value, _ in own]
+        rough = [runs["standard"]["predictions"]["rhat_max"] > NEARLY for _, runs in own]
+        for target in ("repriorised", "marginal"):
+            ratios = [ratio(runs, target, "ess_per_gradient") for _, runs in own]
+            harness.line(axis, values, ratios, rough, label=target, **STYLE[target])
+        axis.axhline(1, color=STYLE["standard"]["color"], linestyle=":", label="standard")
+        axis.axvline(BASE[name], color="#9A9A9A", linewidth=0.8)
+        axis.set_xlabel(title)
+        axis.set_yscale("log")
+        harness.logarithmic(axis, values if len(values) < 8 else values[::2])
+    for row in axes:
+        row[0].set_ylabel("effective draws per gradient,\nover those of the standard target")
+    axes[1][1].set_xlabel(f"{NAMES['w_std']}\n(open markers: R-hat of standard above {NEARLY:g})")
+    legend_on_the_right(drawn, axes[0][0])
+    return drawn
+
+
+def columns() -> dict[str, Any]:
+    """Of the table: the setting, ratios, and how far the chains had converged."""
+    shown: dict[str, Any] = {"moved": lambda r: r[0], "to": lambda r: f"{r[1][r[0]]:g}"}
+    for target in ("repriorised", "marginal"):
+        for rate in ("ess_per_gradient", "ess_per_second"):
+            title = f"{target}, {rate.removeprefix('ess_')}"
+            shown[title] = lambda r, t=target, x=rate: ratio(r[2], t, x)
+        shown[f"{target}, hidden per gradient"] = lambda r, t=target: ratio(
+            r[2], t, "ess_per_gradient", "hidden"
+        )
+    for target in TARGETS:
+        shown[f"R-hat {target}"] = lambda r, t=target: r[2][t]["predictions"]["rhat_max"]
+    return shown
+
+
+def main() -> None:
+    options, scale = harness.begin(__doc__ or "", "regimes", SCALES)
+    jax.config.update("jax_enable_x64", True)
+    record, found = Record(options.out), []
+    base = {name: scale[name][0] for name in BASE} if options.smoke else BASE
+    for name, case in cases(scale, base):
+        runs: Row = {}
+        for target in TARGETS:
+            about = case | {"target": target}
+            about |= {key: scale[key] for key in ("test", "chains", "warmup", "draws")}
+            measure = lambda c=case, t=target: sampled(c, t, scale)  # noqa: E731
+            runs[target] = record.measured(about, measure)
+        found.append((name, case, runs))
+    record.draw("regimes", figure(found))
+    print("ratios of the effective draws of the predictions to the standard target's")
+    print(harness.table(found, columns()))  # pyright: ignore[reportArgumentType]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""CIFAR-10, a residual network without normalisation: do the mapped targets sample more there too?
+
+The wide ResNet of 2206.07673 at depth 8, gelu, noise_std 0.1, float32, over its channels: the
+readout sees four times as many features. Images are averaged to ``--pixels`` squared first. Each
+target under both samplers of ``comparison``.
+"""
+
+from __future__ import annotations
+
+import comparison
+import harness
+import numpy as np
+from harness import Record, Settings
+
+import bnnsample as bnn
+
+NOISE_STD, DEPTH, SIDE = 0.1, 8, 32
+SCALES: dict[str, Settings] = {
+    "smoke": {
+        "widths": (2,), "points": 4, "pixels": 4, "test": 2, "chains": 2,
+        "samplers": ("langevin",),
+        "langevin_warmup": 6, "langevin_draws": 8, "hmc_warmup": 6, "hmc_draws": 6,
+    },
+    "two cores": {
+        "widths": (8, 16, 32, 64), "points": 32, "pixels": 8, "test": 10, "chains": 4,
+        "samplers": ("langevin", "hmc"),
+        "langevin_warmup": 200, "langevin_draws": 1000, "hmc_warmup": 60, "hmc_draws": 30,
+    },
+    "paper": {
+        "widths": (16, 32, 64, 128, 256, 512), "points": 256, "pixels": 32, "test": 50, "chains": 4,
+        "samplers": ("langevin", "hmc"),
+        "langevin_warmup": 2000, "langevin_draws": 20_000, "hmc_warmup": 500, "hmc_draws": 1000,
+    },
+}  # fmt: skip
+
+
+def posterior_of(data: bnn.Dataset, channels: int, pixels: int) -> tuple[bnn.Posterior, np.ndarray]:
+    """The posterior of a network of so many channels in its first group, and the test images."""
+    x, x_test = (averaged(images, pixels) for images in (data.x_train, data.x_test))
+    network = bnn.resnet(DEPTH, channels, data.y_train.shape[1])
+    return bnn.Posterior(network, x, data.y_train, bnn.Gaussian(NOISE_STD)), x_test
+
+
+def averaged(images: np.ndarray, pixels: int) -> np.ndarray:
+    """Images (n, 32, 32, 3) averaged over squares to (n, pixels, pixels, 3)."""
+    window = SIDE // pixels
+    return images.reshape(len(images), pixels, window, pixels, window, -1).mean(axis=(2, 4))
+
+
+def main() -> None:
+    options, scale = harness.begin(__doc__ or "", "widths-resnet", SCALES, data=True)
+    record = Record(options.out)
+    data = harness.cifar10(options, scale["points"], scale["test"])
+    side = scale["pixels"]
+    name = f"channels of the first group; n = {scale['points']}, {side} x {side} pixels"
+    runs = []
+    for width in scale["widths"]:
+        place = {"width": width} | {key: scale[key] for key in ("points", "pixels", "test")}
+        runs += comparison.compare(record, lambda w: posterior_of(data, w, side), place, scale)
+        record.draw("widths-resnet", comparison.efficiency_figure(runs, name))
+    comparison.show(runs)
+
+
+if __name__ == "__main__":
+    main()
