@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 import jax
 import numpy as np
@@ -56,13 +55,12 @@ def sampled(
     warmup: int,
     draws: int,
     seed: int,
-    **more: Any,
 ) -> tuple[DataTree, Verdict]:
     """A run that keeps its parameters, and the verdict on it; warns where that is not ok."""
     rows = np.linspace(0, len(posterior.x) - 1, min(len(posterior.x), JUDGED_POINTS)).astype(int)
     run = sample(
         posterior, sampler, chains=chains, warmup=warmup, draws=draws, seed=seed,
-        **{"x_test": posterior.x[rows], "keep": ("predictions", "parameters")} | more,
+        x_test=posterior.x[rows], keep=("predictions", "parameters"),
     )  # fmt: skip
     verdict = diagnose(run, rhat=RHAT, ess_per_chain=ESS_PER_CHAIN)
     if not verdict.ok:
