@@ -14,11 +14,11 @@ FORMULAS := tests/limits tests/repriorisation tests/models tests/test_randomness
 	tests/sampling/test_integrators.py tests/sampling/test_store.py tests/diagnostics/test_vectorised.py
 LONG := conditioned devices dynamics empirical gaussian_process hyperparameters laplace monte_carlo nngp oracles plan stored
 
-.PHONY: help quickstart cifar10-nngp uci classes samplers widths-fcn widths-resnet limit regimes geometry validate power test test-slow check format docs dist bench clean
+.PHONY: help quickstart cifar10-nngp uci classes samplers widths-fcn widths-resnet limit regimes geometry finite-vs-infinite validate power test test-slow check format docs dist bench peers clean
 .DEFAULT_GOAL := help
 
 help:  ## List the commands
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: .venv/installed  ## Sample three widths under three targets; writes results/quickstart/report.html
 	$(BIN)/bnnsample widths --data digits --widths 64 256 1024 \
@@ -70,6 +70,9 @@ regimes: .venv/installed  ## Find where the map stops helping; an hour
 geometry: .venv/installed  ## KL from posterior to prior and the Hessian's spectrum, over width
 	$(BIN)/python experiments/geometry.py
 
+finite-vs-infinite: .venv/installed  ## Classify images with infinite, sampled and trained networks; an hour
+	$(BIN)/python experiments/finite_vs_infinite.py
+
 validate: .venv/installed  ## Hold the default target and sampler against exact posteriors
 	$(BIN)/bnnsample validate
 
@@ -88,8 +91,11 @@ bench: .venv/installed  ## Measure what gradients, sampling, diagnostics and ker
 	$(BIN)/python experiments/benchmarks/diagnostics.py
 	$(BIN)/python experiments/benchmarks/kernels.py
 
+peers: .venv/installed .venv-bde/installed  ## The same posterior by NumPyro, blackjax and others; an hour
+	$(BIN)/python experiments/benchmarks/peers.py --bde .venv-bde/bin/python
+
 clean:  ## Remove the environment and what tools left behind; results stay
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bde build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 .venv/bin/python:
 	@test -n "$(PYTHON)" || { echo "error: got no Python of version 3.12 or newer on the PATH;" \
@@ -102,4 +108,10 @@ clean:  ## Remove the environment and what tools left behind; results stay
 
 .venv/installed-dev: .venv/installed
 	$(PIP) --editable '.[dev]'
+	@touch $@
+
+# sklearn-contrib-bde asks for another version of blackjax
+.venv-bde/installed: .venv/bin/python
+	.venv/bin/python -m venv .venv-bde
+	.venv-bde/bin/python -m pip --disable-pip-version-check install sklearn-contrib-bde==1.0.2
 	@touch $@

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,7 @@ CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
 
+PLANES = (3, 32, 32)
 RECORD = 1 + 3 * 32 * 32
 """Bytes of one example of the binary version: its label, then its red, green and blue planes."""
 
@@ -20,10 +23,12 @@ RECORD = 1 + 3 * 32 * 32
 def load_cifar10(folder: str | Path, *, train: int = 1000, test: int = 1000) -> Dataset:
     """The first ``train`` and ``test`` images (n, 32, 32, 3), standardised, with targets (n, 10).
 
-    ``folder`` holds the binary version as published (``data_batch_1.bin`` ... ``test_batch.bin``,
-    in it or in ``cifar-10-batches-bin``), or ``cifar10_subset.npz`` with the arrays ``x_train``,
-    ``y_train``, ``x_test`` and ``y_test`` in bytes. All pixels share one mean and one standard
-    deviation, those of the training images; targets are one-hot minus 1 / 10.
+    ``folder`` holds the binary or the Python version as published (``data_batch_1.bin`` ...
+    ``test_batch.bin``, in it or in ``cifar-10-batches-bin``; ``data_batch_1`` ... ``test_batch``,
+    in it or in ``cifar-10-batches-py``), or ``cifar10_subset.npz`` with the arrays ``x_train``,
+    ``y_train``, ``x_test`` and ``y_test`` in bytes. Of the Python version's pickles nothing but
+    arrays is loaded. All pixels share one mean and one standard deviation, those of the training
+    images; targets are one-hot minus 1 / 10.
     """
     check_count("train", train)
     check_count("test", test)
@@ -48,21 +53,23 @@ def _read(folder: Path) -> tuple[np.ndarray, ...]:
     if subset.is_file():
         with np.load(subset) as arrays:
             return tuple(arrays[name] for name in ("x_train", "y_train", "x_test", "y_test"))
-    for place in (folder, folder / "cifar-10-batches-bin"):
-        if (place / "test_batch.bin").is_file():
-            batches = [_read_batch(path) for path in sorted(place.glob("data_batch_*.bin"))]
-            x_train, y_train = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-            return (x_train, y_train, *_read_batch(place / "test_batch.bin"))
+    for version, suffix, read in (("bin", ".bin", _read_binary), ("py", "", _read_python)):
+        for place in (folder, folder / f"cifar-10-batches-{version}"):
+            if (place / f"test_batch{suffix}").is_file():
+                paths = sorted(place.glob(f"data_batch_[0-9]{suffix}"))
+                x_train, y_train = (np.concatenate(p) for p in zip(*map(read, paths), strict=True))
+                return (x_train, y_train, *read(place / f"test_batch{suffix}"))
     raise bad_input(
         "CIFAR-10 folder",
         got=repr(str(folder)),
-        expected="a folder with test_batch.bin and data_batch_*.bin, or with cifar10_subset.npz",
-        probably="the Python or Matlab version, or another folder; the binary version is at "
+        expected="a folder with test_batch and data_batch_1, ... (the binary or the Python "
+        "version), or with cifar10_subset.npz",
+        probably="the Matlab version, or another folder; the data are at "
         "https://www.cs.toronto.edu/~kriz/cifar.html",
     )
 
 
-def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
     records = np.fromfile(path, np.uint8)
     if records.size == 0 or records.size % RECORD:
         raise bad_input(
@@ -72,4 +79,34 @@ def _read_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
             probably="a download that broke off",
         )
     records = records.reshape(-1, RECORD)
-    return records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1), records[:, 0]
+    return records[:, 1:].reshape(-1, *PLANES).transpose(0, 2, 3, 1), records[:, 0]
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Loads NumPy arrays and plain values, and nothing else that a pickle may name."""
+
+    NAMES = frozenset({
+        "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct",
+        "numpy.ndarray", "numpy.dtype", "_codecs.encode",
+    })  # fmt: skip
+
+    def find_class(self, module: str, name: str) -> Any:
+        if f"{module}.{name}" not in self.NAMES:
+            raise pickle.UnpicklingError(f"{module}.{name}, which is no array")
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
+
+
+def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        with path.open("rb") as file:
+            batch = _ArraysOnly(file, encoding="bytes").load()
+        images = np.asarray(batch[b"data"], np.uint8).reshape(-1, *PLANES).transpose(0, 2, 3, 1)
+        labels = np.asarray(batch[b"labels"], np.uint8)
+    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+        raise bad_input(
+            f"CIFAR-10 file {str(path)!r}",
+            got=f"what cannot be read as a batch ({error})",
+            expected="the pickle of a dictionary with b'data' and b'labels', as published",
+            probably="a download that broke off, or a file of another kind",
+        ) from error
+    return images, labels

@@ -1,0 +1,194 @@
+"""Which predicts images best: infinitely wide networks, sampled ones, or ensembles of trained ones?
+
+One hidden gelu layer, two likelihoods: a softmax, and regression on one-hot targets, as the tangent
+kernel's ensemble has to. Of a regression, a class is as probable as it is to have the largest
+target. The noise and the readout's scale are those of highest evidence of the limit, for all
+methods. Scores are those of test labels, and ``+-`` standard errors over these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import classes
+import harness
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from harness import Record, Row, Settings
+from jaxtyping import Array, Float
+from matplotlib.figure import Figure
+
+import bnnsample as bnn
+from bnnsample.diagnostics.baselines.evidence_mode import at_evidence_mode
+from bnnsample.reports.figures import legend_on_the_right
+
+SCALES: dict[str, Settings] = {
+    "smoke": {
+        "points": (20,), "widths": (8,), "test": 10, "chains": 2, "warmup": 10, "draws": 10,
+        "votes": 50,
+    },
+    "two cores": {
+        "points": (64, 256), "widths": (64, 512), "test": 1000, "chains": 4, "warmup": 200,
+        "draws": 200, "votes": 2000,
+    },
+    "paper": {
+        "points": (256, 1024, 4096), "widths": (64, 512, 4096), "test": 10_000, "chains": 8,
+        "warmup": 1000, "draws": 1000, "votes": 5000,
+    },
+}  # fmt: skip
+"""``votes``: sets of targets drawn for the probabilities of a regression's classes."""
+
+CLASSES = 10
+LIKELIHOODS = ("regression", "softmax")
+SAMPLED = "sampled network"
+METHODS = {
+    "NNGP": "#0072B2", "NTK ensemble": "#56B4E9", SAMPLED: "#D55E00", "deep ensemble": "#009E73",
+    "MAP": "#CC79A7", "last-layer Laplace": "#9A9A9A",
+}  # fmt: skip
+"""In the order of the table, and their colours."""
+SCORES = {"error": "error", "log loss": "log loss (nats)", "calibration error": "calibration error"}
+
+
+def images(options: Any, points: int, test: int) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
+    """Names and data: training images and labels, test images and labels; images are flat."""
+    data = harness.cifar10(options, points, test)
+    x, x_test = (part.reshape(len(part), -1).astype("f4") for part in (data.x_train, data.x_test))
+    yield "CIFAR-10", (x, data.y_train.argmax(axis=1), x_test, data.y_test.argmax(axis=1))
+    fashion = classes.fashion(points, Path(options.data_dir))
+    if fashion is not None:
+        x, y, x_test, y_test = classes.standardised(fashion)
+        yield "Fashion-MNIST", (x, y, x_test[:test], y_test[:test])
+
+
+def posterior_of(x: np.ndarray, labels: np.ndarray, width: int, likelihood: str) -> bnn.Posterior:
+    """The scale of the readout unknown, and that of the noise where there is one."""
+    network = bnn.fcn(1, width, CLASSES, w_std_out=dist.LogNormal(0.0, 1.0))
+    if likelihood == "softmax":
+        return bnn.Posterior(network, x, labels.astype("f4"), bnn.Categorical())
+    y = np.eye(CLASSES, dtype="f4")[labels] - 1 / CLASSES
+    return bnn.Posterior(network, x, y, bnn.Gaussian(dist.LogNormal(-1.5, 1.0)))
+
+
+def as_labels(predictive: bnn.Predictive, votes: int) -> bnn.Predictive:
+    """The law of labels: of a regression, of which target of several drawn sets is the largest.
+
+    With half a vote more for all classes together, so that none is impossible.
+    """
+    if predictive.of_classes:
+        return predictive
+    drawn = predictive.replicated(jax.random.key(0), votes).argmax(axis=-1)
+    counts: Float[Array, "m c"] = jnp.sum(jax.nn.one_hot(drawn, CLASSES), axis=0)
+    logits = jnp.log(counts + 0.5 / CLASSES)
+    return bnn.Predictive(bnn.Categorical(), logits[None])
+
+
+def scored(predictive: bnn.Predictive, labels: np.ndarray, votes: int) -> Row:
+    """Error and log loss with standard errors, calibration error with its band were all right."""
+    found = bnn.quality(as_labels(predictive, votes), labels.astype("f4"))
+    accuracy, loss = found.scores["accuracy"], found.scores["log loss"]
+    assert found.reliability is not None
+    return {
+        "error": 1 - accuracy.value, "error_se": accuracy.error,
+        "log loss": loss.value, "log loss_se": loss.error,
+        "calibration error": found.reliability.error,
+        "calibration error_band": found.reliability.error_band,
+        "direction": found.direction,
+    }  # fmt: skip
+
+
+def compared(data: tuple[np.ndarray, ...], about: Row, scale: Settings) -> Row:
+    """The scores of each method."""
+    x, y, x_test, labels = data
+    posterior = at_evidence_mode(posterior_of(x, y, about["width"], about["likelihood"]))
+    others = bnn.baselines(posterior, x_test)
+    run = bnn.sample(
+        posterior, chains=scale["chains"], warmup=scale["warmup"], draws=scale["draws"],
+        x_test=x_test, keep=("predictions",),
+    )  # fmt: skip
+    predictives = others | {SAMPLED: bnn.predictive_of(run, posterior)}
+    scores = {name: scored(own, labels, scale["votes"]) for name, own in predictives.items()}
+    scores[SAMPLED]["rhat"] = bnn.convergence(run)["predictions"].rhat_max
+    return {"scores": scores, "left_out": others.left_out}
+
+
+def figure(rows: list[Row]) -> Figure:
+    """Each score of each method, a row of panels for each data set, of most points and width."""
+    names = list(dict.fromkeys(row["data"] for row in rows))
+    drawn, axes = harness.panels(len(names), len(SCORES), height=1.2 + 2.2 * len(names))
+    largest = {key: max(row[key] for row in rows) for key in ("points", "width")}
+    for line, name in zip(axes, names, strict=True):
+        own = {
+            r["likelihood"]: r for r in rows if r["data"] == name and largest.items() <= r.items()
+        }
+        for axis, (score, title) in zip(line, SCORES.items(), strict=True):
+            for place, likelihood in enumerate(LIKELIHOODS):
+                scores = own[likelihood]["scores"]
+                shown = [method for method in METHODS if method in scores]
+                for offset, method in enumerate(shown):
+                    x = place + (offset - (len(shown) - 1) / 2) * 0.12
+                    error = scores[method].get(f"{score}_se")
+                    look = {
+                        "color": METHODS[method],
+                        "marker": "os^vDP"[list(METHODS).index(method)],
+                    }
+                    label = method if place == 0 else None
+                    axis.errorbar(
+                        x, scores[method][score], error, linestyle="", label=label, **look
+                    )
+            axis.set_xticks(range(len(LIKELIHOODS)), LIKELIHOODS)
+            axis.set_xlim(-0.5, len(LIKELIHOODS) - 0.5)
+            axis.set_ylabel(title)
+        line[1].set_title(f"{name}, n = {largest['points']}, width {largest['width']}")
+    legend_on_the_right(drawn, axes[0][0])
+    return drawn
+
+
+COLUMNS: dict[str, Any] = {
+    "data": lambda r: r["data"],
+    "n": lambda r: r["points"],
+    "likelihood": lambda r: r["likelihood"],
+    "width": lambda r: r["width"],
+    "method": lambda r: r["method"],
+    "error": lambda r: f"{r['error']:.3f} ± {r['error_se']:.3f}",
+    "log loss": lambda r: f"{r['log loss']:.3f} ± {r['log loss_se']:.3f}",
+    "calibration error (95 % if right)": lambda r: "{:.3f} ({:.3f} to {:.3f})".format(
+        r["calibration error"], *r["calibration error_band"]
+    ),
+    "predictions are": lambda r: r["direction"],
+    "R-hat": lambda r: r.get("rhat", ""),
+}
+
+
+def by_method(rows: list[Row]) -> Iterator[Row]:
+    """A row for each method; those of infinite width once for all widths."""
+    for row in rows:
+        for method in METHODS:
+            infinite = method in ("NNGP", "NTK ensemble")
+            first = row["width"] == min(r["width"] for r in rows)
+            if method in row["scores"] and (first or not infinite):
+                width = {"width": "∞"} if infinite else {}
+                yield row | row["scores"][method] | {"method": method} | width
+
+
+def main() -> None:
+    options, scale = harness.begin(__doc__ or "", "finite-vs-infinite", SCALES, data=True)
+    record, rows = Record(options.out), []
+    sizes = {key: scale[key] for key in ("test", "chains", "warmup", "draws", "votes")}
+    for points in scale["points"]:
+        for name, data in images(options, points, scale["test"]):
+            for likelihood in LIKELIHOODS:
+                for width in scale["widths"]:
+                    about = {"data": name, "points": points, "likelihood": likelihood}
+                    about |= {"width": width} | sizes
+                    measure = lambda a=about, d=data: compared(d, a, scale)  # noqa: E731
+                    rows.append(record.measured(about, measure))
+    record.draw("finite-vs-infinite", figure(rows))
+    print(harness.table(by_method(rows), COLUMNS))
+
+
+if __name__ == "__main__":
+    main()
