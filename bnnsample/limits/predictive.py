@@ -28,6 +28,10 @@ ENOUGH, LEAST = 50.0, 10.0
 is no average. Choices: of 13 scales 50 leave an error of 0.04 of the limit's standard deviation,
 and each value costs a kernel matrix and its factor."""
 
+MOST_POINTS = 10_000
+"""Training points at most: a factor of their kernel matrix takes half a minute and 2 GB there, and
+unknown hyperparameters take dozens of them, so that a third as many are the most. Choices."""
+
 
 def limit_marginals(
     posterior: Posterior, x_test: Float[Array, "m ..."], coordinates: Coordinates | None
@@ -35,9 +39,13 @@ def limit_marginals(
     """Mean and standard deviation of the limit's outputs at ``x_test``.
 
     ``coordinates``, from ``hyperposterior``, where there are hyperparameters. Of likelihoods that
-    are not Gaussian it is Laplace's approximation. Raises ``NoKnownLimit``, also where too few
-    values of the hyperparameters make up the average.
+    are not Gaussian it is Laplace's approximation. Raises ``NoKnownLimit``, also for more training
+    points than can be factorised in reasonable time, and where too few values of the
+    hyperparameters make up the average.
     """
+    most = MOST_POINTS if coordinates is None else MOST_POINTS // 3
+    if len(posterior.x) > most:
+        raise NoKnownLimit(f"a kernel matrix of {len(posterior.x)} points, more than {most}")
     kernel = Partial(nngp, posterior.network)
     if coordinates is None:
         given = conditioned(posterior, kernel)

@@ -134,31 +134,31 @@ def ensemble_of_bde(data: str, width: int, options: argparse.Namespace) -> Row:
     posterior, x_test, y_test = PROBLEMS[data](width)
     folder = options.out / "bde"
     folder.mkdir(parents=True, exist_ok=True)
-    given, out = folder / "data.npz", folder / "raw.npz"
+    given, out = folder / "data.npz", folder / "predictions.npz"
     np.savez(given, x=posterior.x, y=posterior.y, x_test=x_test)
 
-    def fitted(samples: int) -> tuple[Float[np.ndarray, "chain draw m 2"], float]:
+    def fitted(samples: int) -> tuple[Any, float]:
         settings = BDE_SETTINGS | {"samples": samples}
         script = Path(__file__).parent / "peer_bde.py"
         command = [options.bde, script, given, out, str(width), *map(str, settings.values())]
         subprocess.run(command, capture_output=True, check=True)
         arrays = np.load(out)
-        return arrays["raw"].astype(float), float(arrays["seconds"])
+        return arrays, float(arrays["seconds"])
 
     few, more = BDE_SETTINGS["samples"], 2 * BDE_SETTINGS["samples"]
-    raw, seconds = fitted(few)
+    found, seconds = fitted(few)
     if seconds < options.budget / 2:
         pace = max(fitted(more)[1] - seconds, 0.01 * seconds) / (more - few)
-        raw, seconds = fitted(few + int(0.9 * (options.budget - seconds) / pace))
-    mean, std = raw[..., 0], raw[..., 1]
-    found = bnn.summarise(mean)
+        found, seconds = fitted(few + int(0.9 * (options.budget - seconds) / pace))
+    mean, std = found["mean"].astype(float), found["std"].astype(float)
+    chains = bnn.summarise(mean)
     outputs = np.stack([mean, 2 * np.log(std)], axis=-1).reshape(-1, len(x_test), 2)
     law = bnn.Predictive(bnn.HeteroscedasticGaussian(), jnp.asarray(outputs))
-    rhat = float(found.rhat.max())
+    rhat = float(chains.rhat.max())
     return {
         "draws": mean.shape[1],
         "seconds": seconds,
-        "ess_per_second": float(np.median(found.ess_bulk)) / seconds,
+        "ess_per_second": float(np.median(chains.ess_bulk)) / seconds,
         "rhat": rhat,
         "seconds_to_rhat": seconds if rhat < CONVERGED else None,
     } | density(law, y_test)

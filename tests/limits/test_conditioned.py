@@ -93,6 +93,32 @@ def test_a_scale_for_each_unit_has_an_estimated_kernel(data):
     assert bnn.marginal(posterior).hyperparameters(np.zeros(20, posterior.x.dtype))["factor"].shape
 
 
+def test_some_points_stand_for_all_of_many(monkeypatch):
+    """Mode and curvature near those of all points; of too little curvature without the power."""
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((400, 3)).astype(np.float64 if X64 else np.float32)
+    y = np.sin(x[:, :OUT]) + 0.4 * rng.standard_normal((400, OUT)).astype(x.dtype)
+    posterior = unknown((x, y), dist.LogNormal(0.0, 1.0))
+    every = hyperposterior(posterior)
+    monkeypatch.setattr(search, "MOST_POINTS", 100)
+    some = hyperposterior(posterior)
+    stds, found = (np.linalg.norm(np.asarray(c.root), axis=1) for c in (every, some))
+    np.testing.assert_allclose(found, stds, rtol=0.5)
+    off = np.abs(np.asarray(some.centre - every.centre)) / stds
+    assert np.all(off > 0)
+    assert np.all(off < 4 * 2)  # 400 / 100 points: twice the standard deviation of all
+
+
+def test_the_limit_of_too_many_points_is_not_computed(data, monkeypatch):
+    from bnnsample.limits import predictive
+
+    posterior = unknown(data, dist.LogNormal(0.0, 1.0))
+    coordinates = hyperposterior(posterior)
+    monkeypatch.setattr(predictive, "MOST_POINTS", 3 * len(data[0]) - 1)
+    with pytest.raises(bnn.NoKnownLimit, match="more than"):
+        limit_marginals(posterior, data[0], coordinates)
+
+
 def unknown(data, noise_std) -> bnn.Posterior:
     x, y = data
     network = bnn.fcn(1, 5, OUT, w_std=dist.LogNormal(0.2, 0.5), b_std=0.3)
