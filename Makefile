@@ -49,7 +49,7 @@ cifar10-nngp: .venv/installed  ## Classify CIFAR-10 with infinitely wide network
 classes: .venv/installed  ## Classify digits and Fashion-MNIST; BNNSAMPLE_DATA has the latter
 	$(BIN)/python experiments/classes.py
 
-uci: .venv/installed  ## Predict five UCI tables beside MC dropout; BNNSAMPLE_DATA has them in uci/
+uci: .venv/installed  ## Predict nine UCI tables beside MC dropout; BNNSAMPLE_DATA has them in uci/
 	$(BIN)/python experiments/uci.py
 
 samplers: .venv/installed  ## Compare every sampler on every target, per gradient and per second

@@ -94,6 +94,9 @@ from bnnsample.sampling.predict import posterior_of as posterior_of
 from bnnsample.sampling.store import save_run as save_run
 from bnnsample.sampling.store import load_run as load_run
 
+from bnnsample.sweeps.sweep import sweep as sweep
+from bnnsample.sweeps.sweep import PointsFailed as PointsFailed
+
 from bnnsample.diagnostics.convergence import convergence as convergence
 from bnnsample.diagnostics.convergence import Convergence as Convergence
 from bnnsample.diagnostics.function_space import distance_to_nngp as distance_to_nngp

@@ -6,12 +6,13 @@ each is HMC whose trajectories warm-up tunes, by rotation where there is a map.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import harness
 import numpy as np
-from harness import RATES, Record, Row, Settings
+from harness import RATES, Row, Settings
 from matplotlib.figure import Figure
 
 import bnnsample as bnn
@@ -23,26 +24,21 @@ from bnnsample.repriorisation.targets import TARGETS
 LANGEVIN, BEST = "langevin", "hmc"
 TITLES = {LANGEVIN: "underdamped Langevin", BEST: "HMC of tuned length"}
 
-type PosteriorOf = Callable[[int], tuple[bnn.Posterior, np.ndarray]]
-"""Of a width, and the inputs to predict at."""
 
+def points(place: Row, scale: Settings) -> Iterator[Row]:
+    """The settings of a run for each sampler and target at a place.
 
-def compare(record: Record, posterior_of: PosteriorOf, place: Row, scale: Settings) -> list[Row]:
-    """A row for each sampler and target at the ``place``, which has a width; known rows are kept.
-
-    Settings: ``samplers``, ``chains``, and of each sampler ``langevin_warmup``, ``langevin_draws``.
+    Of the scale: ``samplers``, ``chains``, and of each sampler ``langevin_warmup``,
+    ``langevin_draws``.
     """
-    rows = []
     for sampler in scale["samplers"]:
         for target in TARGETS:
             about = place | {"target": target, "sampler": sampler, "chains": scale["chains"]}
-            about |= {key: scale[f"{sampler}_{key}"] for key in ("warmup", "draws")}
-            rows.append(record.measured(about, lambda a=about: _sampled(posterior_of, a)))
-    return rows
+            yield about | {key: scale[f"{sampler}_{key}"] for key in ("warmup", "draws")}
 
 
-def _sampled(posterior_of: PosteriorOf, about: Row) -> Row:
-    posterior, x_test = posterior_of(about["width"])
+def sampled(posterior: bnn.Posterior, x_test: np.ndarray, about: Row, folder: Path) -> Row:
+    """The run of such settings, kept in ``folder``, and what it achieved."""
     target, best = about["target"], about["sampler"] == BEST
     run = bnn.sample(
         TARGETS[target](posterior),
@@ -52,6 +48,7 @@ def _sampled(posterior_of: PosteriorOf, about: Row) -> Row:
         draws=about["draws"],
         x_test=x_test,
         keep=("predictions", "projections"),
+        out=folder / "run",
     )
     return harness.efficiency(run)
 

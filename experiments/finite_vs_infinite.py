@@ -8,7 +8,9 @@ methods. Scores are those of test labels, and ``+-`` standard errors over these.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,15 +55,17 @@ METHODS = {
 SCORES = {"error": "error", "log loss": "log loss (nats)", "calibration error": "calibration error"}
 
 
-def images(options: Any, points: int, test: int) -> Iterator[tuple[str, tuple[np.ndarray, ...]]]:
-    """Names and data: training images and labels, test images and labels; images are flat."""
-    data = harness.cifar10(options, points, test)
-    x, x_test = (part.reshape(len(part), -1).astype("f4") for part in (data.x_train, data.x_test))
-    yield "CIFAR-10", (x, data.y_train.argmax(axis=1), x_test, data.y_test.argmax(axis=1))
-    fashion = classes.fashion(points, Path(options.data_dir))
-    if fashion is not None:
-        x, y, x_test, y_test = classes.standardised(fashion)
-        yield "Fashion-MNIST", (x, y, x_test[:test], y_test[:test])
+def images(name: str, points: int, test: int, data_dir: Path) -> tuple[np.ndarray, ...]:
+    """Training images and labels, test images and labels; images are flat."""
+    if name == "CIFAR-10":
+        data = bnn.load_cifar10(data_dir, train=points, test=test)
+        x, x_test = (part.reshape(len(part), -1) for part in (data.x_train, data.x_test))
+        labels, test_labels = (y.argmax(axis=1) for y in (data.y_train, data.y_test))
+        return x.astype("f4"), labels, x_test.astype("f4"), test_labels
+    arrays = classes.fashion(points, data_dir)
+    assert arrays is not None
+    x, labels, x_test, test_labels = classes.standardised(arrays)
+    return x, labels, x_test[:test], test_labels[:test]
 
 
 def posterior_of(x: np.ndarray, labels: np.ndarray, width: int, likelihood: str) -> bnn.Posterior:
@@ -100,17 +104,18 @@ def scored(predictive: bnn.Predictive, labels: np.ndarray, votes: int) -> Row:
     }  # fmt: skip
 
 
-def compared(data: tuple[np.ndarray, ...], about: Row, scale: Settings) -> Row:
+def compared(about: Row, folder: Path, *, data_dir: Path) -> Row:
     """The scores of each method."""
-    x, y, x_test, labels = data
+    sizes = {key: about[key] for key in ("points", "test")}
+    x, y, x_test, labels = images(about["data"], **sizes, data_dir=data_dir)
     posterior = at_evidence_mode(posterior_of(x, y, about["width"], about["likelihood"]))
     others = bnn.baselines(posterior, x_test)
     run = bnn.sample(
-        posterior, chains=scale["chains"], warmup=scale["warmup"], draws=scale["draws"],
-        x_test=x_test, keep=("predictions",),
+        posterior, chains=about["chains"], warmup=about["warmup"], draws=about["draws"],
+        x_test=x_test, keep=("predictions",), out=folder / "run",
     )  # fmt: skip
     predictives = others | {SAMPLED: bnn.predictive_of(run, posterior)}
-    scores = {name: scored(own, labels, scale["votes"]) for name, own in predictives.items()}
+    scores = {name: scored(own, labels, about["votes"]) for name, own in predictives.items()}
     scores[SAMPLED]["rhat"] = bnn.convergence(run)["predictions"].rhat_max
     return {"scores": scores, "left_out": others.left_out}
 
@@ -176,16 +181,19 @@ def by_method(rows: list[Row]) -> Iterator[Row]:
 
 def main() -> None:
     options, scale = harness.begin(__doc__ or "", "finite-vs-infinite", SCALES, data=True)
-    record, rows = Record(options.out), []
+    harness.cifar10(options, max(scale["points"]), scale["test"])
+    names = ["CIFAR-10"]
+    if classes.fashion(1, options.data_dir) is not None:
+        names.append("Fashion-MNIST")
     sizes = {key: scale[key] for key in ("test", "chains", "warmup", "draws", "votes")}
-    for points in scale["points"]:
-        for name, data in images(options, points, scale["test"]):
-            for likelihood in LIKELIHOODS:
-                for width in scale["widths"]:
-                    about = {"data": name, "points": points, "likelihood": likelihood}
-                    about |= {"width": width} | sizes
-                    measure = lambda a=about, d=data: compared(d, a, scale)  # noqa: E731
-                    rows.append(record.measured(about, measure))
+    points = [
+        {"data": name, "points": count, "likelihood": likelihood, "width": width} | sizes
+        for count, name, likelihood, width in itertools.product(
+            scale["points"], names, LIKELIHOODS, scale["widths"]
+        )
+    ]
+    record = Record(options.out)
+    rows = record.swept(partial(compared, data_dir=options.data_dir), points, options)
     record.draw("finite-vs-infinite", figure(rows))
     print(harness.table(by_method(rows), COLUMNS))
 

@@ -11,6 +11,7 @@ map, every eigenvalue 1. Digits, one hidden gelu layer, noise_std 0.1.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import harness
@@ -84,12 +85,12 @@ class Tempered(bnn.AbstractTarget):
 
 
 def divergence(
-    target: bnn.AbstractTarget, *, nodes: int, chains: int, warmup: int, draws: int
+    target: bnn.AbstractTarget, folder: Path, *, nodes: int, chains: int, warmup: int, draws: int
 ) -> Row:
     """``KL(N(0, I) L / Z || N(0, I))`` in nats, its jackknife error over chains, the worst R-hat.
 
     Nodes are Gauss's in the cube root of the power, where the integrand is flatter: weak powers
-    of a sharp likelihood vary most.
+    of a sharp likelihood vary most. The run of each is kept in ``folder``.
     """
     places, weights = np.polynomial.legendre.leggauss(nodes)
     roots, weights = (places + 1) / 2, weights / 2
@@ -98,7 +99,7 @@ def divergence(
         run = bnn.sample(
             Tempered(target, jnp.asarray(root**3, target.posterior.x.dtype)), bnn.HMC(),
             chains=chains, warmup=warmup, draws=draws, seed=number,
-            x_test=target.posterior.x[:1], keep=("predictions",),
+            x_test=target.posterior.x[:1], keep=("predictions",), out=folder / f"node-{number}",
         )  # fmt: skip
         log_likelihood = run["predictions"].to_dataset()["f"].values[:, :, 0, 0]
         terms.append(3 * weight * root**5 * _variances(log_likelihood))
@@ -138,16 +139,16 @@ def spectrum(
     }
 
 
-def curvature(posterior: bnn.Posterior, scale: Settings) -> Row:
+def curvature(posterior: bnn.Posterior, about: Row, folder: Path) -> Row:
     """``spectrum`` before and after the map, the mean over the last draws of the chains."""
     run = bnn.sample(
-        bnn.marginal(posterior), chains=scale["chains"], warmup=scale["warmup"], draws=10,
-        keep=("parameters",),
+        bnn.marginal(posterior), chains=about["chains"], warmup=about["warmup"], draws=10,
+        keep=("parameters",), out=folder / "curvature",
     )  # fmt: skip
     drawn, names = run["posterior"].to_dataset(), named_parameters(posterior.parameter_shapes)
-    sizes = {name: scale[name] for name in ("eigenvalues", "probes")}
+    sizes = {name: about[name] for name in ("eigenvalues", "probes")}
     found: dict[str, list[Row]] = {"standard": [], "repriorised": []}
-    for chain in range(scale["chains"]):
+    for chain in range(about["chains"]):
         position = jnp.concatenate([drawn[name].values[chain, -1].ravel() for name in names])
         hidden, readout = unflatten(posterior, position)
         features = posterior.network.features(hidden, posterior.x)
@@ -215,24 +216,24 @@ COLUMNS = {
 }
 
 
+def measure(about: Row, folder: Path) -> Row:
+    """Divergence and curvature of one width."""
+    data = bnn.load("digits", train=about["points"], test=1)
+    network = bnn.fcn(1, about["width"], data.y_train.shape[1])
+    posterior = bnn.Posterior(network, data.x_train, data.y_train, bnn.Gaussian(NOISE_STD))
+    sampling = {key: about[key] for key in ("nodes", "chains", "warmup", "draws")}
+    limit = {"kl_limit": divergence_of_limit(posterior, NOISE_STD)}
+    kl = divergence(bnn.marginal(posterior), folder, **sampling)
+    return kl | limit | curvature(posterior, about, folder)
+
+
 def main() -> None:
     options, scale = harness.begin(__doc__ or "", "geometry", SCALES)
     jax.config.update("jax_enable_x64", True)
-    data = bnn.load("digits", train=scale["points"], test=1)
-    sampling = {key: scale[key] for key in ("nodes", "chains", "warmup", "draws")}
     record = Record(options.out)
-    rows = []
-    for width in scale["widths"]:
-        network = bnn.fcn(1, width, data.y_train.shape[1])
-        posterior = bnn.Posterior(network, data.x_train, data.y_train, bnn.Gaussian(NOISE_STD))
-
-        def measure(posterior: bnn.Posterior = posterior) -> Row:
-            limit = {"kl_limit": divergence_of_limit(posterior, NOISE_STD)}
-            kl = divergence(bnn.marginal(posterior), **sampling)
-            return kl | limit | curvature(posterior, scale)
-
-        about = {"width": width} | {k: v for k, v in scale.items() if k != "widths"}
-        rows.append(record.measured(about, measure))
+    settings = {key: value for key, value in scale.items() if key != "widths"}
+    points = [{"width": width} | settings for width in scale["widths"]]
+    rows = record.swept(measure, points, options)
     record.draw("geometry", figure(rows))
     print(harness.table(rows, COLUMNS))
     print(f"KL of the NNGP's posterior from its prior: {rows[0]['kl_limit']:.4g} nats")

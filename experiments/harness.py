@@ -1,8 +1,9 @@
-"""What the experiments over widths share: scales to run at, rows stored as they come, figures.
+"""What the experiments share: scales to run at, points measured side by side, rows, figures.
 
 An experiment has settings at three scales: "smoke" for the tests, "two cores" for what this
 repository keeps, "paper" for a GPU. Each setting is an option of the command too. A row is known by
-what it is about, so that a run which was stopped goes on, and one made longer adds to it.
+what it is about, so that a run which was stopped goes on, and one made longer adds to it. Points
+are measured by ``bnn.sweep``, on this machine or where ``--scheduler`` says.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from bnnsample.diagnostics.verdict import NEARLY
 from bnnsample.files import write_whole
 from bnnsample.reports.figures import RC, as_svg
 from bnnsample.sampling.draws import environment
+from bnnsample.sweeps.points import Measure, Row
 
 type Settings = dict[str, Any]
-type Row = dict[str, Any]
 
 RATES = ("ess_per_draw", "ess_per_gradient", "ess_per_second")
 NOTE = f"open markers: R-hat above {NEARLY:g}, the rate a rough one"
@@ -51,18 +52,34 @@ def begin(
     scale.add_argument("--smoke", action="store_true", help="a tiny size, for the tests")
     scale.add_argument("--paper-scale", action="store_true", help="a size for a GPU")
     parser.add_argument("--out", type=Path, default=Path("results") / name)
+    add_where(parser)
     if data:
         folder = os.environ.get("BNNSAMPLE_DATA", "../shared/data")
-        parser.add_argument("--data-dir", default=folder, help="with CIFAR-10 (%(default)s)")
+        parser.add_argument(
+            "--data-dir", type=Path, default=folder, help="with CIFAR-10 (%(default)s)"
+        )
     for key, value in scales["two cores"].items():
         parser.add_argument(f"--{key.replace('_', '-')}", **_option(value))
     options = parser.parse_args()
-    if options.paper_scale and jax.default_backend() == "cpu":
+    if data:
+        options.data_dir = options.data_dir.absolute()
+    # on a GPU the workers need the memory that this process would take beforehand
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if options.paper_scale and options.scheduler is None and jax.default_backend() == "cpu":
         parser.exit(2, "error: --paper-scale: got a CPU; expected a GPU, on which it takes hours; "
                     "probably the run without that option was meant\n")  # fmt: skip
     chosen = "smoke" if options.smoke else "paper" if options.paper_scale else "two cores"
     given = {key: getattr(options, key) for key in scales[chosen]}
     return options, scales[chosen] | {k: v for k, v in given.items() if v is not None}
+
+
+def add_where(parser: argparse.ArgumentParser) -> None:
+    """The options that say where points are measured."""
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--scheduler", help="of a Dask cluster, as tcp://HOST:PORT")
+    where.add_argument(
+        "--workers", type=int, help="processes (one for each core or GPU); 0: this one alone"
+    )
 
 
 def _option(default: Any) -> dict[str, Any]:
@@ -89,19 +106,49 @@ class Record:
         """The file of the record."""
         return self.folder / "record.json"
 
-    def measured(self, about: Row, measure: Callable[[], Row]) -> Row:
-        """The row ``about`` this, measured and stored unless it was before."""
-        for row in self.rows:
-            if about.items() <= row.items():
-                return row
-        began = time.perf_counter()
-        found = measure()
-        seconds = {"seconds": time.perf_counter() - began, "device": environment()["device"]}
-        self.rows.append(about | found | seconds)
+    def known(self, about: Row) -> Row | None:
+        """The row ``about`` this, if there is one."""
+        return next((row for row in self.rows if about.items() <= row.items()), None)
+
+    def add(self, about: Row, row: Row) -> None:
+        """Store a row ``about`` this."""
+        self.rows.append(row)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, json.dumps({"rows": self.rows, **environment()}, indent=1) + "\n")
-        print(json.dumps(about), f"{seconds['seconds']:.0f} s", flush=True)
-        return self.rows[-1]
+        print(json.dumps(about), f"{row['seconds']:.0f} s", flush=True)
+
+    def measured(self, about: Row, measure: Callable[[], Row]) -> Row:
+        """The row ``about`` this, measured and stored unless it was before."""
+        known = self.known(about)
+        if known is None:
+            began = time.perf_counter()
+            known = about | measure()
+            known |= {"seconds": time.perf_counter() - began, "device": environment()["device"]}
+            self.add(about, known)
+        return known
+
+    def swept(
+        self, measure: Measure, points: Iterable[Row], options: argparse.Namespace
+    ) -> list[Row]:
+        """The rows of all ``points``, in their order, each measured unless it was before.
+
+        ``measure(point, folder)`` keeps its runs in the folder it is given, under ``points``. Ends
+        the process where some points fail, when all others are measured.
+        """
+        points = list(points)
+        new = [point for point in points if self.known(point) is None]
+
+        def add(row: Row) -> None:
+            self.add(next(point for point in new if point.items() <= row.items()), row)
+
+        try:
+            bnn.sweep(
+                measure, new, self.folder / "points",
+                scheduler=options.scheduler, workers=options.workers, on_row=add,
+            )  # fmt: skip
+        except (bnn.BadInput, bnn.PointsFailed) as error:
+            raise SystemExit(f"error: {error}") from None
+        return [row for point in points if (row := self.known(point)) is not None]
 
     def draw(self, name: str, figure: Figure) -> None:
         """Store a figure beside the record."""

@@ -9,6 +9,9 @@ noise_std 0.1, the marginal target.
 
 from __future__ import annotations
 
+import itertools
+from pathlib import Path
+
 import harness
 import jax
 import numpy as np
@@ -37,7 +40,7 @@ SCALES: dict[str, Settings] = {
 MARKERS = "o^sDv"
 
 
-def distance(about: Row) -> Row:
+def distance(about: Row, folder: Path) -> Row:
     """Of one network, its Monte-Carlo standard error, and how the chains did."""
     seed = 100_000 * about["depth"] + about["width"]  # distances are fitted as independent
     data = bnn.load("digits", train=about["points"], test=about["test"])
@@ -46,6 +49,7 @@ def distance(about: Row) -> Row:
     run = bnn.sample(
         bnn.marginal(posterior), chains=about["chains"], warmup=about["warmup"],
         draws=about["draws"], seed=seed, x_test=data.x_test, keep=("predictions",),
+        out=folder / "run",
     )  # fmt: skip
     found = bnn.distance_to_nngp(run)
     low, high = found.interval
@@ -118,14 +122,14 @@ def main() -> None:
     options, scale = harness.begin(__doc__ or "", "limit", SCALES)
     jax.config.update("jax_enable_x64", True)
     record = Record(options.out)
-    rows, fits = [], []
-    for depth in scale["depths"]:
-        for width in scale["widths"]:
-            about = {"depth": depth, "width": width}
-            about |= {key: scale[key] for key in ("points", "test", "chains", "warmup", "draws")}
-            rows.append(record.measured(about, lambda a=about: distance(a)))
-        own = [row for row in rows if row["depth"] == depth]
-        fits.append(fitted(own, scale["fit_from"] * scale["points"]))
+    settings = {key: scale[key] for key in ("points", "test", "chains", "warmup", "draws")}
+    places = itertools.product(scale["depths"], scale["widths"])
+    points = [{"depth": depth, "width": width} | settings for depth, width in places]
+    rows = record.swept(distance, points, options)
+    fits = [
+        fitted([row for row in rows if row["depth"] == depth], scale["fit_from"] * scale["points"])
+        for depth in scale["depths"]
+    ]
     record.draw("limit", figure(rows, fits))
     print(harness.table(rows, COLUMNS), end="\n\n")
     print(harness.table(fits, FITS))

@@ -8,7 +8,9 @@ tuned length. Digits. The standard target makes a third of the draws, as its tra
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import harness
@@ -56,19 +58,19 @@ def cases(scale: Settings, base: Row) -> Iterator[tuple[str, Row]]:
             yield name, base | {name: value}
 
 
-def sampled(case: Row, target: str, scale: Settings) -> Row:
+def sampled(about: Row, folder: Path) -> Row:
     """One run, and what it achieved."""
-    data = bnn.load("digits", train=case["points"], test=scale["test"])
+    data, target = bnn.load("digits", train=about["points"], test=about["test"]), about["target"]
     network = bnn.fcn(
-        case["depth"], case["width"], data.y_train.shape[1],
-        w_std=case["w_std"], w_std_out=case["w_std_out"],
+        about["depth"], about["width"], data.y_train.shape[1],
+        w_std=about["w_std"], w_std_out=about["w_std_out"],
     )  # fmt: skip
-    likelihood = bnn.Gaussian(case["noise_std"])
+    likelihood = bnn.Gaussian(about["noise_std"])
     posterior = bnn.Posterior(network, data.x_train, data.y_train, likelihood)
     run = bnn.sample(
-        TARGETS[target](posterior), SAMPLERS[target], chains=scale["chains"],
-        warmup=scale["warmup"], draws=scale["draws"] // (FEWER if target == "standard" else 1),
-        x_test=data.x_test, keep=("predictions", "projections"),
+        TARGETS[target](posterior), SAMPLERS[target], chains=about["chains"],
+        warmup=about["warmup"], draws=about["draws"] // (FEWER if target == "standard" else 1),
+        x_test=data.x_test, keep=("predictions", "projections"), out=folder / "run",
     )  # fmt: skip
     return harness.efficiency(run)
 
@@ -118,16 +120,16 @@ def columns() -> dict[str, Any]:
 def main() -> None:
     options, scale = harness.begin(__doc__ or "", "regimes", SCALES)
     jax.config.update("jax_enable_x64", True)
-    record, found = Record(options.out), []
+    record = Record(options.out)
     base = {name: scale[name][0] for name in BASE} if options.smoke else BASE
-    for name, case in cases(scale, base):
-        runs: Row = {}
-        for target in TARGETS:
-            about = case | {"target": target}
-            about |= {key: scale[key] for key in ("test", "chains", "warmup", "draws")}
-            measure = lambda c=case, t=target: sampled(c, t, scale)  # noqa: E731
-            runs[target] = record.measured(about, measure)
-        found.append((name, case, runs))
+    settings = {key: scale[key] for key in ("test", "chains", "warmup", "draws")}
+    moved = list(cases(scale, base))
+    points = [case | {"target": target} | settings for _, case in moved for target in TARGETS]
+    rows = record.swept(sampled, points, options)
+    found = [
+        (name, case, dict(zip(TARGETS, runs, strict=True)))
+        for (name, case), runs in zip(moved, itertools.batched(rows, len(TARGETS)), strict=True)
+    ]
     record.draw("regimes", figure(found))
     print("ratios of the effective draws of the predictions to the standard target's")
     print(harness.table(found, columns()))  # pyright: ignore[reportArgumentType]

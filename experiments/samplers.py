@@ -9,18 +9,17 @@ by this record the best per second for the slower of predictions and hidden weig
 from __future__ import annotations
 
 import argparse
-import json
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import harness
 import jax
 import numpy as np
+from harness import Record, Row
 
 import bnnsample as bnn
 from bnnsample.repriorisation.targets import TARGETS
-from bnnsample.sampling.draws import environment
 from bnnsample.sampling.samplers.base import AbstractSampler
 
 TRAIN, TEST, NOISE_STD = 64, 20, 0.1
@@ -75,22 +74,20 @@ def expected_steps(sampler: AbstractSampler) -> int:
     return getattr(sampler, "num_steps", None) or found.get(type(sampler), 1)
 
 
-def measure(width: int, target: str, sampler: AbstractSampler, gradients: int) -> dict[str, Any]:
+def measure(about: Row, folder: Path, *, gradients: int) -> Row:
     """One run, of about as many gradients as all others, and what it achieved."""
-    posterior, x_test = posterior_of(width)
+    posterior, x_test = posterior_of(about["width"])
+    known = (sampler for _, sampler in (*pairs(), *FINALISTS))
+    sampler = next(one for one in known if repr(one) == about["sampler"])
     draws = max(100, gradients // (4 * expected_steps(sampler)))
-    began = time.perf_counter()
     run = bnn.sample(
-        TARGETS[target](posterior), sampler, draws=draws, warmup=WARMUP, x_test=x_test,
-        keep=("predictions", "projections"),
+        TARGETS[about["target"]](posterior), sampler, draws=draws, warmup=WARMUP, x_test=x_test,
+        keep=("predictions", "projections"), out=folder / "run",
     )  # fmt: skip
     found = bnn.convergence(run)
     stats = {name: values.values for name, values in run["sample_stats"].dataset.items()}
     likelihoods = float(stats["n_steps"].sum())
     return {
-        "width": width,
-        "target": target,
-        "sampler": repr(sampler),
         "draws": draws,
         "steps": float(stats["n_steps"].mean()),
         "step_size": float(stats["step_size"][:, -1].mean()) if sampler.tunes_step_size else None,
@@ -104,7 +101,6 @@ def measure(width: int, target: str, sampler: AbstractSampler, gradients: int) -
                 ("second", run.attrs["sampling_seconds"]),
             )
         },
-        "seconds": time.perf_counter() - began,
     }
 
 
@@ -113,26 +109,23 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="a tiny size, for the tests")
     parser.add_argument("--widths", type=int, nargs="+", default=[512, 2048])
     parser.add_argument("--out", type=Path, default=Path("results/samplers"))
+    harness.add_where(parser)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     widths, gradients, chosen = options.widths, GRADIENTS, list(pairs())
     if options.smoke:
         widths, gradients, chosen = [8], 800, [chosen[0], chosen[-1]]
-    options.out.mkdir(parents=True, exist_ok=True)
-    record = options.out / "record.json"
-    rows: list[dict[str, Any]] = json.loads(record.read_text())["rows"] if record.exists() else []
-    known = {(row["width"], row["target"], row["sampler"]) for row in rows}
+    points = [
+        {"width": width, "target": target, "sampler": repr(sampler)}
+        for width in widths
+        for target, sampler in (chosen if width == widths[0] else FINALISTS)
+    ]
+    rows = Record(options.out).swept(partial(measure, gradients=gradients), points, options)
     print(
         f"{'width':>5} {'target':>11}  {'sampler':60} {'steps':>6} {'accept':>6} {'R-hat':>6}",
         end="",
     )
     print("  ESS of predictions / hidden weights per 1000 gradients, per second")
-    for width in widths:
-        for target, sampler in chosen if width == widths[0] else FINALISTS:
-            if (width, target, repr(sampler)) not in known:
-                rows.append(measure(width, target, sampler, gradients))
-                text = json.dumps({"rows": rows, **environment()}, indent=1)
-                record.write_text(text + "\n")
     for row in rows:
         name = row["sampler"][:60]
         print(f"{row['width']:5} {row['target']:>11}  {name:60} {row['steps']:6.1f}", end="")

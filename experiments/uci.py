@@ -9,29 +9,29 @@ units of the targets. Rows are stored as they come: a run that was stopped goes 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import harness
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from harness import Record, Row
 from jax.tree_util import Partial
+from jaxtyping import Float
 from scipy.special import logsumexp
 from scipy.stats import norm
 from threadpoolctl import threadpool_limits
 
 import bnnsample as bnn
-from bnnsample.files import write_whole
 from bnnsample.limits.conditioned import conditioned
 from bnnsample.models.hyperpriors import constrained
-from bnnsample.models.scales import substitute
-from bnnsample.sampling.draws import environment
 
 FILES = {
     "boston": "bostonHousing",
@@ -39,13 +39,27 @@ FILES = {
     "energy": "energy",
     "wine": "wine-quality-red",
     "yacht": "yacht",
+    "kin8nm": "kin8nm",
+    "naval": "naval-propulsion-plant",
+    "power": "power-plant",
+    "protein": "protein-tertiary-structure",
 }
+LARGE = ("kin8nm", "naval", "power", "protein")
+"""Of 8 000 points and more, where a split takes from a quarter of an hour to hours."""
+
+NNGP_POINTS = 8_000
+"""Training points at most that the limit's predictions are from; of more, so many at random."""
+
 PUBLISHED = {
     "boston": (2.90, -2.40),
     "concrete": (4.82, -2.93),
     "energy": (0.54, -1.21),
     "wine": (0.62, -0.93),
     "yacht": (0.67, -1.25),
+    "kin8nm": (0.08, 1.14),
+    "naval": (0.00, 4.45),
+    "power": (4.01, -2.80),
+    "protein": (4.27, -2.87),
 }
 """Error and log density of MC dropout with grid search, means over the splits (Mukhoti, Stenetorp
 and Gal 2018, 1811.09385)."""
@@ -94,12 +108,12 @@ def posterior_of(
 
 
 def smooth_enough(
-    x: np.ndarray, y: np.ndarray, options: Any
+    x: np.ndarray, y: np.ndarray, about: Row
 ) -> tuple[str, Any, dict[str, jax.Array]]:
     """The activation, its marginal target, and the hyperparameters of highest evidence."""
 
     def fitted(activation: str) -> tuple[str, Any, dict[str, jax.Array]]:
-        posterior = posterior_of(x, y, options.depth, options.width, activation)
+        posterior = posterior_of(x, y, about["depth"], about["width"], activation)
         target: Any = bnn.marginal(posterior)
         values, _ = constrained(posterior.hyperpriors, target.coordinates.centre)
         return activation, target, values
@@ -115,22 +129,42 @@ def scores(mean: np.ndarray, std: np.ndarray, y: np.ndarray, unit: float) -> tup
     return float(unit * error), float(densities.mean() - np.log(unit))
 
 
-def measure(
-    name: str, x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, options: Any
-) -> dict[str, Any]:
+def measure(about: Row, folder: Path, *, data_dir: Path) -> Row:
     """One split: the sampled network, and its limit at the hyperparameters of highest evidence."""
+    x, y = load(data_dir, about["name"])
+    *_, (train, test) = splits(len(x), about["split"] + 1)
+    if about["smoke"]:
+        train, test = train[:30], test[:5]
+    with threadpool_limits(1, user_api="blas"):
+        return measured(x, y, train, test, about, folder)
+
+
+def limit_at(
+    posterior: bnn.Posterior, x_test: np.ndarray
+) -> tuple[Float[np.ndarray, "1 m"], Float[np.ndarray, "1 m"]]:
+    """Mean and standard deviation, noise included, of the infinitely wide network's targets."""
+    network, likelihood = posterior.network, posterior.likelihood
+    rows = np.random.default_rng(0).permutation(len(posterior.x))[:NNGP_POINTS]
+    known = bnn.Posterior(network, posterior.x[rows], posterior.y[rows], likelihood)
+    given = conditioned(known, Partial(bnn.nngp, network))
+    mean, variance = given.marginals(jnp.asarray(x_test))
+    noise_std = float(likelihood.noise_std)  # pyright: ignore[reportAttributeAccessIssue]
+    return np.asarray(mean).T, np.sqrt(np.asarray(variance) + noise_std**2).T
+
+
+def measured(
+    x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, about: Row, folder: Path
+) -> Row:
+    """Fit, sample, and score on the test points."""
     began = time.perf_counter()
     (x, _), (y, unit) = standardised(x, train), standardised(y, train)
-    activation, target, values = smooth_enough(x[train], y[train], options)
+    activation, target, values = smooth_enough(x[train], y[train], about)
     posterior = target.posterior
     fitted = time.perf_counter() - began
-    kernel = substitute(Partial(bnn.nngp, posterior.network), values)
-    mean, variance = conditioned(posterior.given(values), kernel).marginals(jnp.asarray(x[test]))
-    std = np.sqrt(np.asarray(variance) + float(values["noise_std"]) ** 2)
-    nngp = scores(np.asarray(mean).T, std.T, y[test], float(unit))
+    nngp = scores(*limit_at(posterior.given(values), x[test]), y[test], float(unit))
     run = bnn.sample(
-        target, bnn.HMC(), chains=options.chains, warmup=options.warmup, draws=options.draws,
-        x_test=x[test], keep=("predictions", "projections"),
+        target, bnn.HMC(), chains=about["chains"], warmup=about["warmup"], draws=about["draws"],
+        x_test=x[test], keep=("predictions", "projections"), out=folder / "run",
     )  # fmt: skip
     draws, stats = (
         {str(name): array.values for name, array in run[group].to_dataset().items()}
@@ -141,7 +175,6 @@ def measure(
     stds = np.sqrt(draws["f_std"] ** 2 + noise_std**2).reshape(-1, len(test))
     found = bnn.convergence(run)
     return {
-        "name": name,
         "activation": activation,
         "bnn": scores(means, stds, y[test], float(unit)),
         "nngp": nngp,
@@ -153,7 +186,6 @@ def measure(
         "acceptance": float(stats["acceptance_rate"].mean()),
         "steps": float(stats["n_steps"].mean()),
         "fit_seconds": fitted,
-        "seconds": time.perf_counter() - began,
     }
 
 
@@ -169,7 +201,7 @@ def load(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     return arrays["x"], arrays["y"].ravel()
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Row]) -> str:
     """Means over splits and their standard errors, beside the published figures."""
     lines = [
         "| set | splits | method | RMSE | log density | R-hat, median and largest: predictions | "
@@ -182,14 +214,14 @@ def table(rows: list[dict[str, Any]]) -> str:
         for method, title in METHODS.items() if own else ():
             values = np.array([row[method] for row in own])
             errors = values.std(axis=0, ddof=1 if len(own) > 1 else 0) / len(own) ** 0.5
-            cells = [f"{m:.3f} ± {e:.3f}" for m, e in zip(values.mean(axis=0), errors, strict=True)]
+            cells = [f"{m:.4g} ± {e:.2g}" for m, e in zip(values.mean(axis=0), errors, strict=True)]
             for rhat in rhats:
                 cells.append(f"{np.median(rhat):.2f}, {rhat.max():.2f}" if method == "bnn" else "")
             lines.append(f"| {name} | {len(own)} | {title} | {' | '.join(cells)} |")
         if own:
-            lines.append(
-                f"| {name} | 20 | MC dropout | {published[0]:.2f} | {published[1]:.2f} | | |"
-            )
+            error, density = published
+            count = 5 if name == "protein" else 20
+            lines.append(f"| {name} | {count} | MC dropout | {error:.2f} | {density:.2f} | | |")
     return "\n".join(lines)
 
 
@@ -199,6 +231,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=folder, help="the sets (%(default)s)")
     parser.add_argument("--sets", nargs="+", choices=list(FILES), default=list(FILES))
     parser.add_argument("--splits", type=int, default=20, help="of the standard ones, the first")
+    parser.add_argument("--large-splits", type=int, default=2, help=f"of {', '.join(LARGE)}")
     parser.add_argument("--width", type=int, default=256)
     parser.add_argument("--depth", type=int, default=1, help="hidden layers")
     parser.add_argument("--chains", type=int, default=2)
@@ -206,37 +239,23 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--smoke", action="store_true", help="a tiny size, for the tests")
     parser.add_argument("--out", type=Path, default=Path("results/uci"))
+    harness.add_where(parser)
     options = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     if options.smoke:
         options.width, options.warmup, options.draws = 8, 10, 10
-    options.out.mkdir(parents=True, exist_ok=True)
-    record = options.out / "record.json"
-    rows: list[dict[str, Any]] = json.loads(record.read_text())["rows"] if record.exists() else []
+    for name in options.sets:
+        load(options.data_dir, name)
     names = ("width", "depth", "chains", "warmup", "draws", "smoke")
     settings = {name: getattr(options, name) for name in names}
-    known = {(row["name"], row["split"]) for row in rows if settings.items() <= row.items()}
-    data = {name: load(options.data_dir, name) for name in options.sets}
-    with threadpool_limits(1, user_api="blas"):
-        for split in range(options.splits):
-            for name, (x, y) in data.items():
-                if (name, split) in known:
-                    continue
-                train, test = list(splits(len(x), split + 1))[split]
-                if options.smoke:
-                    train, test = train[:30], test[:5]
-                row: dict[str, Any] = measure(name, x, y, train, test, options)
-                rows.append(row | settings | {"split": split})
-                text = json.dumps({"rows": rows, **environment()}, indent=1)
-                write_whole(record, text + "\n")
-                (error, density), (nngp_error, nngp_density) = row["bnn"], row["nngp"]
-                print(
-                    f"{name:>9} {split:2}: RMSE {error:6.3f}, log density {density:6.3f} (NNGP "
-                    f"{nngp_error:6.3f}, {nngp_density:6.3f}), R-hat {row['rhat']:.3f}, "
-                    f"{row['seconds']:.0f} s",
-                    flush=True,
-                )
-    print(table([row for row in rows if settings.items() <= row.items()]))
+    points = [
+        {"name": name, "split": split} | settings
+        for split in range(options.splits)
+        for name in options.sets
+        if split < options.large_splits or name not in LARGE
+    ]
+    one = partial(measure, data_dir=options.data_dir.absolute())
+    print(table(Record(options.out).swept(one, points, options)))
 
 
 if __name__ == "__main__":

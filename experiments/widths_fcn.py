@@ -8,8 +8,11 @@ public codes do, and ours.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import comparison
@@ -91,23 +94,35 @@ def _call(
     return lambda: jax.block_until_ready(compiled(argument, position))
 
 
+def measure(about: Row, folder: Path, *, data_dir: Path) -> Row:
+    """One run under a target and a sampler, or where ``rounds`` are given the cost of gradients."""
+    data = bnn.load_cifar10(data_dir, train=about["points"], test=about.get("test", 1))
+    posterior, x_test = posterior_of(data, about["width"])
+    if "rounds" in about:
+        return gradient_costs(posterior, about["rounds"])
+    return comparison.sampled(posterior, x_test, about, folder)
+
+
 def main() -> None:
     options, scale = harness.begin(__doc__ or "", "widths-fcn", SCALES, data=True)
     record = Record(options.out)
-    runs, costs = [], []
+    harness.cifar10(options, max(scale["points"]), scale["test"])
+    places = [
+        {"points": points, "width": width}
+        for points, width in itertools.product(scale["points"], scale["widths"])
+    ]
+    timed = [place | {"rounds": scale["rounds"]} for place in places]
+    sampled = [
+        point
+        for place in places
+        for point in comparison.points(place | {"test": scale["test"]}, scale)
+    ]
+    rows = record.swept(partial(measure, data_dir=options.data_dir), timed + sampled, options)
+    costs, runs = rows[: len(timed)], rows[len(timed) :]
     for points in scale["points"]:
-        data = harness.cifar10(options, points, scale["test"])
-        for width in scale["widths"]:
-            place = {"points": points, "width": width}
-            posterior, _ = posterior_of(data, width)
-            about = place | {"rounds": scale["rounds"]}
-            measure = lambda p=posterior: gradient_costs(p, scale["rounds"])  # noqa: E731
-            costs.append(record.measured(about, measure))
-            place["test"] = scale["test"]
-            runs += comparison.compare(record, lambda w, d=data: posterior_of(d, w), place, scale)
-            own = [run for run in runs if run["points"] == points]
-            name = f"width (hidden units), n = {points}"
-            record.draw(f"widths-fcn-{points}", comparison.efficiency_figure(own, name))
+        own = [run for run in runs if run["points"] == points]
+        name = f"width (hidden units), n = {points}"
+        record.draw(f"widths-fcn-{points}", comparison.efficiency_figure(own, name))
     comparison.show(runs)
     forms = ("points", "width", *TARGETS, "primal")
     print("ms of a value and gradient; primal: through the factor, as in the public codes")

@@ -7,10 +7,13 @@ target under both samplers of ``comparison``.
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
+
 import comparison
 import harness
 import numpy as np
-from harness import Record, Settings
+from harness import Record, Row, Settings
 
 import bnnsample as bnn
 
@@ -47,17 +50,26 @@ def averaged(images: np.ndarray, pixels: int) -> np.ndarray:
     return images.reshape(len(images), pixels, window, pixels, window, -1).mean(axis=(2, 4))
 
 
+def measure(about: Row, folder: Path, *, data_dir: Path) -> Row:
+    """One run at a width, under a target and a sampler."""
+    data = bnn.load_cifar10(data_dir, train=about["points"], test=about["test"])
+    return comparison.sampled(*posterior_of(data, about["width"], about["pixels"]), about, folder)
+
+
 def main() -> None:
     options, scale = harness.begin(__doc__ or "", "widths-resnet", SCALES, data=True)
     record = Record(options.out)
-    data = harness.cifar10(options, scale["points"], scale["test"])
+    harness.cifar10(options, scale["points"], scale["test"])
     side = scale["pixels"]
+    settings = {key: scale[key] for key in ("points", "pixels", "test")}
+    points = [
+        point
+        for width in scale["widths"]
+        for point in comparison.points({"width": width} | settings, scale)
+    ]
+    runs = record.swept(partial(measure, data_dir=options.data_dir), points, options)
     name = f"channels of the first group; n = {scale['points']}, {side} x {side} pixels"
-    runs = []
-    for width in scale["widths"]:
-        place = {"width": width} | {key: scale[key] for key in ("points", "pixels", "test")}
-        runs += comparison.compare(record, lambda w: posterior_of(data, w, side), place, scale)
-        record.draw("widths-resnet", comparison.efficiency_figure(runs, name))
+    record.draw("widths-resnet", comparison.efficiency_figure(runs, name))
     comparison.show(runs)
 
 

@@ -17,11 +17,11 @@ import bnnsample
 ROOT = Path(bnnsample.__file__).parent
 FILES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}
 
-STAGES = ("models", "limits", "repriorisation", "sampling", "diagnostics", "reports")
+STAGES = ("models", "limits", "repriorisation", "sampling", "sweeps", "diagnostics", "reports")
 FOUNDATIONS = ("checks", "numerics", "pytrees", "randomness", "files", "datasets")
 """What any stage may import; these import no stage."""
 
-ENTRY_POINTS = ("__init__", "__main__", "cli", "terminal", "integrations", "sklearn")
+ENTRY_POINTS = ("__init__", "__main__", "cli", "terminal", "integrations", "tabular", "sklearn")
 """What may import any stage, and no stage imports."""
 
 LARGEST_FILE = 250
@@ -118,6 +118,9 @@ def test_foreign_packages_have_one_importer() -> None:
     assert importers("blackjax") == {"sampling"}
     assert importers("matplotlib") == {"reports"}
     assert importers("sklearn") == {"datasets", "sklearn"}
+    assert importers("distributed") == {"sweeps"}
+    assert importers("pandas") == {"tabular"}
+    assert importers("shtab") == {"cli"}
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "numerics.py"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from bnnsample.cli.help import WithDefaults
 from bnnsample.reports.settings import WidthsSettings
 from bnnsample.terminal import Display
 
@@ -22,7 +23,7 @@ def add_to(commands: Any) -> None:
         description="Sample one-hidden-layer networks of several widths on real data under several "
         "targets; compare effective sample sizes and the distance to the infinite-width limit. "
         "Writes report.html, table.csv, record.json and the draws to the output folder.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=WithDefaults,
     )
     _add_options(command.add_argument)
     command.set_defaults(run=_run, left="the runs that had finished are whole")
@@ -45,7 +46,10 @@ def _add_options(add: Callable[..., object]) -> None:
     add("--draws", type=int, default=default.draws,
         help="draws kept per chain, of the standard target a third as many")  # fmt: skip
     add("--seed", type=int, default=default.seed, help="fixes data order, starts and draws")
-    add("--out", type=Path, required=True, default=argparse.SUPPRESS,
+    add("--workers", type=int, default=0,
+        help="processes that make runs side by side; 0: one after another here")  # fmt: skip
+    add("--scheduler", help="of a Dask cluster that makes the runs, as tcp://HOST:PORT")
+    add("--out", type=Path, required=True, metavar="DIR", default=argparse.SUPPRESS,
         help="folder to write; its settings must match")  # fmt: skip
 
 
@@ -67,6 +71,8 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         result = compare_widths(
             settings,
             options.out,
+            scheduler=options.scheduler,
+            workers=options.workers,
             on_progress=display.progress,
             on_summary=lambda summary: display.row(cells(summary)),
         )

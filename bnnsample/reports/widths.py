@@ -28,7 +28,12 @@ from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.repriorisation.targets import TARGETS
 from bnnsample.sampling.draws import environment, limit_at
 from bnnsample.sampling.run import Progress, sample
-from bnnsample.sampling.store import save_run
+from bnnsample.sampling.store import load_run, save_run
+from bnnsample.sweeps.points import Row, folder_name
+from bnnsample.sweeps.sweep import sweep
+
+POINTS, RUN = "points", "run"
+"""The folder of runs made side by side, and in that of each the run's own."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ def compare_widths(
     settings: WidthsSettings,
     out: Path,
     *,
+    scheduler: str | None = None,
+    workers: int = 0,
     on_progress: Callable[[str, Progress], None] | None = None,
     on_summary: Callable[[Summary], None] | None = None,
 ) -> WidthsResult:
@@ -51,6 +58,8 @@ def compare_widths(
 
     Writes ``report.html``, its figures, ``table.csv``, ``record.json`` and one netCDF file of draws
     per run under ``draws/``, each whole or not at all; ``on_summary`` is called after each run.
+    With ``workers`` or a ``scheduler``, see ``sweep``, runs are first made side by side, in folders
+    under ``points/``, where those that were stopped go on; ``on_progress`` is not called then.
 
     Raises ``ValueError`` before anything is compiled or written, if a setting is bad or ``out``
     holds an experiment with other settings.
@@ -62,20 +71,20 @@ def compare_widths(
     for stale in (out / "report.html", out / "table.csv", *out.glob("figures/*.svg")):
         stale.unlink(missing_ok=True)
     record = _Record(out, settings)
+    elsewhere = {}
+    if scheduler is not None or workers:
+        elsewhere = {at: _point(settings, *at) for at in points}
+        where: Any = {"scheduler": scheduler, "workers": workers or None}
+        sweep(run_at, elsewhere.values(), out / POINTS, **where)
     runs: dict[tuple[int, str], DataTree] = {}
     summaries: list[Summary] = []
     for (width, name), (target, x_test) in points.items():
         label = f"width {width}, {name}"
-        run = sample(
-            target,
-            SAMPLERS[name],
-            chains=settings.chains,
-            warmup=settings.warmup,
-            draws=settings.draws_of(name),
-            seed=settings.seed,
-            x_test=x_test,
-            keep=("projections", "predictions"),
-            on_progress=None if on_progress is None else lambda p, at=label: on_progress(at, p),
+        tell = None if on_progress is None else lambda p, at=label: on_progress(at, p)
+        run = (
+            load_run(out / POINTS / folder_name(elsewhere[width, name]) / RUN)
+            if elsewhere
+            else _run(settings, name, target, x_test, on_progress=tell)
         )
         save_run(run, out / "draws" / f"width-{width}-{name}.nc")
         runs[width, name] = run
@@ -96,6 +105,35 @@ def compare_widths(
     page = out / "report.html"
     write_whole(page, _page(settings, ordered, statements, shown, out, record))
     return WidthsResult(tuple(ordered), tuple(statements), page)
+
+
+def _run(
+    settings: WidthsSettings, name: str, target: AbstractTarget, x_test: Any, **more: Any
+) -> DataTree:
+    return sample(
+        target,
+        SAMPLERS[name],
+        chains=settings.chains,
+        warmup=settings.warmup,
+        draws=settings.draws_of(name),
+        seed=settings.seed,
+        x_test=x_test,
+        keep=("projections", "predictions"),
+        **more,
+    )
+
+
+def _point(settings: WidthsSettings, width: int, name: str) -> Row:
+    """The settings of the job with one width and one target, as JSON."""
+    return dataclasses.asdict(settings) | {"widths": [width], "targets": [name]}
+
+
+def run_at(point: Row, folder: Path) -> Row:
+    """Make the run of a job with one width and one target, as a point of a sweep."""
+    settings = WidthsSettings(**point)
+    (((_, name), (target, x_test)),) = _targets(settings).items()
+    _run(settings, name, target, x_test, out=folder / RUN)
+    return {}
 
 
 def _targets(settings: WidthsSettings) -> dict[tuple[int, str], tuple[AbstractTarget, Any]]:

@@ -1,0 +1,1 @@
+"""Many points, each with a folder of its own, on this machine's cores or on a cluster."""
