@@ -6,13 +6,16 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from importlib import metadata
+from typing import Any
 
 from rich.console import Console
 
 from bnnsample.checks import BadInput
-from bnnsample.cli import runs, validation, widths
+from bnnsample.cli import completion, config, kernels, runs, tables, validation, widths
 from bnnsample.sampling.steadiness import NoUsableStepSize
+from bnnsample.sweeps.sweep import PointsFailed
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -21,11 +24,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit status is 0; 1 where a verdict was asked for and is not ok; 2 for bad input; 3 for an
     error of the library's own; 130 when interrupted.
     """
-    options = _parser().parse_args(arguments)
     console = Console(highlight=False, soft_wrap=True)
+    options = argparse.Namespace(left="nothing was written")
     try:
+        parser, commands = _parser()
+        words = config.with_config(sys.argv[1:] if arguments is None else arguments, commands)
+        options = parser.parse_args(words)
         return options.run(options, console)
-    except (BadInput, NoUsableStepSize, OSError) as error:
+    except (BadInput, NoUsableStepSize, PointsFailed, OSError) as error:
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
         return 2
     except KeyboardInterrupt:
@@ -36,16 +42,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 3
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and those of the commands by name."""
     parser = argparse.ArgumentParser(
         prog="bnnsample",
         description="Exact posterior samples of wide Bayesian neural networks.",
+        epilog="Exit status: 0; 1 where a verdict is not ok; 2 for bad input; 130 if interrupted.",
     )
     parser.add_argument("--version", action="version", version=metadata.version("bnnsample"))
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (widths, runs, validation):
+    exact: Any = partial(argparse.ArgumentParser, allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=exact)
+    for group in (tables, runs, kernels, widths, validation):
         group.add_to(commands)
-    return parser
+    for command in commands.choices.values():
+        config.add_to(command)
+    completion.add_to(commands, parser)
+    return parser, dict(commands.choices)
 
 
 if __name__ == "__main__":

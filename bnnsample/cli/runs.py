@@ -16,8 +16,11 @@ from xarray import DataTree
 
 import bnnsample as bnn
 from bnnsample.checks import BadInput, bad_input
+from bnnsample.cli.tables import finish
 from bnnsample.sampling.folder import read_record
 from bnnsample.sampling.progress import Progress
+from bnnsample.tabular.fits import is_fit, read_fit, run_at
+from bnnsample.tabular.page import about
 from bnnsample.terminal import Display, warnings_in_one_line
 
 THRESHOLDS = {
@@ -34,12 +37,13 @@ THRESHOLDS = {
 
 def add_to(commands: Any) -> None:
     """The commands and their options."""
-    a_run = "a folder that bnn.sample(..., out=FOLDER) made, or a file of bnn.save_run"
+    a_run = "a folder of fit or of bnn.sample(..., out=FOLDER), or a file of bnn.save_run"
     resume = commands.add_parser(
         "resume",
         help="go on with a run that was stopped, or make a finished one longer",
-        description="Go on with the run in a folder that bnn.sample(..., out=FOLDER) was writing, "
-        "as if it had not been stopped, and judge it by bnn.diagnose.",
+        description="Go on with the run in a folder that fit or bnn.sample(..., out=FOLDER) was "
+        "writing, as if it had not been stopped, and judge it by bnn.diagnose. Of a fit the page "
+        "is written too, and the exit status is 1 where the verdict is not ok, as of fit.",
     )
     resume.add_argument("folder", type=Path, metavar="DIR", help="the folder of the run")
     resume.add_argument("--draws", metavar="+N", help="make the run longer by N draws per chain")
@@ -86,18 +90,25 @@ def add_to(commands: Any) -> None:
 
 def _diagnose(options: argparse.Namespace, console: Console) -> int:
     chosen = {name: value for name, value in vars(options).items() if name in THRESHOLDS}
-    verdict = bnn.diagnose(bnn.load_run(options.path), **chosen)
+    verdict = bnn.diagnose(bnn.load_run(run_at(options.path)), **chosen)
     text = json.dumps(verdict.as_dict(), indent=2) if options.json else str(verdict)
     console.print(text, markup=False)
     return 0 if verdict.ok else 1
 
 
 def _report(options: argparse.Namespace, console: Console) -> int:
-    _as_it_was_made(options.path)
-    y_test = None if options.y_test is None else _numbers(options.y_test)
+    path, out, y_test, sections = run_at(options.path), options.out, None, []
+    _as_it_was_made(path)
+    if is_fit(options.path):
+        fit, out = read_fit(options.path), out or options.path
+        y_test = fit.y_test
+        found = None if y_test is None else bnn.quality(bnn.load_run(path), y_test)
+        sections = [about(fit, found)]
+    if options.y_test is not None:
+        y_test = _numbers(options.y_test)
     with warnings_in_one_line():
-        baselines = _baselines(options.path) if options.baselines else None
-        page = bnn.report(options.path, options.out, y_test=y_test, baselines=baselines)
+        baselines = _baselines(path) if options.baselines else None
+        page = bnn.report(path, out, y_test=y_test, baselines=baselines, about=sections)
     console.print(f"page: {page}", markup=False)
     return 0
 
@@ -120,7 +131,7 @@ def _by_short_name(paths: list[Path]) -> dict[str, DataTree]:
     """The runs, named by their paths without what all of them begin with."""
     places = [path.absolute() for path in paths]
     shared = os.path.commonpath([place.parent for place in places])
-    return {str(place.relative_to(shared)): bnn.load_run(place) for place in places}
+    return {str(place.relative_to(shared)): bnn.load_run(run_at(place)) for place in places}
 
 
 def _baselines(path: Path) -> bnn.Baselines:
@@ -162,7 +173,8 @@ def _resume(options: argparse.Namespace, console: Console) -> int:
     console.print(f"bnnsample {metadata.version('bnnsample')}: starting", markup=False)
     import jax
 
-    record = read_record(options.folder)
+    folder = run_at(options.folder)
+    record = read_record(folder)
     jax.config.update("jax_enable_x64", bool(record.get("x64")))
     phases: list[str] = []
     with warnings_in_one_line(), Display(console, ()) as display:
@@ -172,9 +184,9 @@ def _resume(options: argparse.Namespace, console: Console) -> int:
             display.progress(str(options.folder), progress)
 
         try:
-            run = bnn.resume(options.folder, extra_draws=extra, on_progress=on_progress)
+            run = bnn.resume(folder, extra_draws=extra, on_progress=on_progress)
         except KeyboardInterrupt:
-            if read_record(options.folder)["draws"] != record["draws"]:
+            if read_record(folder)["draws"] != record["draws"]:
                 options.left = "resume it, without --draws, to go on"
             raise
     done = "finished" if "sampling" in phases else "had been finished"
@@ -183,6 +195,8 @@ def _resume(options: argparse.Namespace, console: Console) -> int:
         f"chains, {run.attrs['target']} target, {run.attrs['sampler']}",
         markup=False,
     )
+    if is_fit(options.folder):
+        return finish(options.folder, run, console)
     try:
         console.print(str(bnn.diagnose(run)), markup=False)
     except BadInput as error:

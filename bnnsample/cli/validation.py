@@ -11,6 +11,7 @@ from rich.console import Console
 
 import bnnsample as bnn
 from bnnsample.checks import bad_input
+from bnnsample.cli.help import WithDefaults
 from bnnsample.repriorisation.targets import TARGETS
 from bnnsample.sampling.rebuild import NotRebuildable, rebuild
 from bnnsample.sampling.samplers.base import AbstractSampler
@@ -24,7 +25,7 @@ def add_to(commands: Any) -> None:
         description="Run bnn.validate on small problems: preflight, calibration by simulation, "
         "Geweke's joint distribution, exact rejection, linear regression, Student's t, the NNGP "
         "limit. A correct sampler fails with probability --level.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=WithDefaults,
     )
     add = command.add_argument
     add("--target", choices=list(TARGETS), help="by default what bnn.sample would take")

@@ -6,7 +6,7 @@ Plotting is imported when a page is made, not with the package.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jax.typing import ArrayLike
@@ -33,6 +33,7 @@ def report(
     y_test: ArrayLike | None = None,
     baselines: Mapping[str, Predictive] | None = None,
     posterior: Posterior | None = None,
+    about: Sequence[Section] = (),
 ) -> Path:
     """Write the page of a run, one HTML file that needs no other and no network; returns its path.
 
@@ -41,6 +42,7 @@ def report(
     run's folder. ``y_test``: targets at the run's test inputs, by which its predictions are judged,
     beside those of ``baselines``, which ``bnn.baselines(posterior, x_test)`` makes.
     ``posterior`` is needed only for networks with functions of one's own, as in ``bnn.predict``.
+    ``about``: sections on where the data are from, which come first.
 
     The verdict of ``diagnose`` comes first, then what was run, efficiency, convergence, function
     space beside the NNGP, predictions and their calibration, all findings, and Python that makes
@@ -56,6 +58,7 @@ def report(
     verdict = diagnose(tree)
     predictions = predictive_sections.judged(tree, y_test, baselines, posterior)
     sections: list[Section | None] = [
+        *about,
         Section("What was run", parts=(Facts(run_sections.what_was_run(tree)),)),
         run_sections.efficiency(tree),
         run_sections.chains(tree),

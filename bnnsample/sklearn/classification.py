@@ -12,14 +12,10 @@ from sklearn.base import BaseEstimator
 from bnnsample.models.likelihoods.discrete import Categorical
 from bnnsample.models.posterior import Posterior
 from bnnsample.sampling.samplers.base import AbstractSampler
-from bnnsample.sklearn.preparation import (
-    as_inputs,
-    at_fitted_scales,
-    network_with_priors,
-    seed_of,
-)
+from bnnsample.sklearn.preparation import as_inputs, seed_of
 from bnnsample.sklearn.sampling import Sampled, sampled
 from bnnsample.sklearn.tables import OfLabels
+from bnnsample.tabular.scales import at_fitted_scales, network_with_priors
 
 
 class BNNClassifier(Sampled, OfLabels, BaseEstimator):

@@ -16,14 +16,9 @@ from bnnsample.limits.kernels import nngp
 from bnnsample.models.likelihoods.discrete import Categorical
 from bnnsample.models.posterior import Posterior
 from bnnsample.numerics import symmetric_root
-from bnnsample.sklearn.preparation import (
-    as_inputs,
-    at_fitted_scales,
-    network_with_priors,
-    noise_of,
-    seed_of,
-)
+from bnnsample.sklearn.preparation import as_inputs, noise_of, seed_of
 from bnnsample.sklearn.tables import OfLabels, OfNumbers
+from bnnsample.tabular.scales import at_fitted_scales, network_with_priors
 
 ANY_WIDTH = 1
 """The limit's kernel does not depend on it."""

@@ -10,15 +10,10 @@ from sklearn.base import BaseEstimator
 
 from bnnsample.models.posterior import Posterior
 from bnnsample.sampling.samplers.base import AbstractSampler
-from bnnsample.sklearn.preparation import (
-    as_inputs,
-    at_fitted_scales,
-    network_with_priors,
-    noise_of,
-    seed_of,
-)
+from bnnsample.sklearn.preparation import as_inputs, noise_of, seed_of
 from bnnsample.sklearn.sampling import Sampled, sampled
 from bnnsample.sklearn.tables import OfNumbers
+from bnnsample.tabular.scales import at_fitted_scales, network_with_priors
 
 
 class BNNRegressor(Sampled, OfNumbers, BaseEstimator):

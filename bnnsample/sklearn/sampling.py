@@ -17,9 +17,7 @@ from bnnsample.models.posterior import Posterior
 from bnnsample.sampling.predict import predict
 from bnnsample.sampling.run import sample
 from bnnsample.sampling.samplers.base import AbstractSampler
-
-JUDGED_POINTS = 100
-"""Training inputs at most at which chains are compared; a choice."""
+from bnnsample.tabular.scales import judged_rows
 
 RHAT, ESS_PER_CHAIN = 1.05, 25
 """What is asked of an estimator's draws: a mean and an interval to a tenth of a posterior standard
@@ -57,10 +55,9 @@ def sampled(
     seed: int,
 ) -> tuple[DataTree, Verdict]:
     """A run that keeps its parameters, and the verdict on it; warns where that is not ok."""
-    rows = np.linspace(0, len(posterior.x) - 1, min(len(posterior.x), JUDGED_POINTS)).astype(int)
     run = sample(
         posterior, sampler, chains=chains, warmup=warmup, draws=draws, seed=seed,
-        x_test=posterior.x[rows], keep=("predictions", "parameters"),
+        x_test=judged_rows(np.asarray(posterior.x)), keep=("predictions", "parameters"),
     )  # fmt: skip
     verdict = diagnose(run, rhat=RHAT, ess_per_chain=ESS_PER_CHAIN)
     if not verdict.ok:

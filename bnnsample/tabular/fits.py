@@ -1,0 +1,150 @@
+"""The folder of a fit: what was learned of the table, beside the run.
+
+``table.json`` has what predictions at new rows need, ``run`` is a run folder as ``bnn.sample``
+writes it, ``report.html`` its page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from bnnsample.checks import bad_input
+from bnnsample.files import PARTIAL, damaged, write_whole
+from bnnsample.sampling.folder import SETTINGS
+from bnnsample.tabular import targets
+from bnnsample.tabular.encoding import Encoding
+from bnnsample.tabular.kinds import as_floats, as_text
+from bnnsample.tabular.problem import Problem, Settings
+from bnnsample.tabular.targets import LabelTarget, Target
+
+TABLE, RUN = "table.json", "run"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was asked, of which file (``data``, its SHA-256), and what was learned of it.
+
+    ``held_out``: the targets of the rows that were held out, as they came.
+    """
+
+    settings: Settings
+    data: str
+    encoding: Encoding
+    target: Target
+    held_out: tuple[float | str, ...]
+
+    @property
+    def y_test(self) -> Float[np.ndarray, "m 1"] | None:
+        """Targets at the test inputs of the run, as it knows them; None where none are held out."""
+        return self.target.encoded(pd.Series([*self.held_out])) if self.held_out else None
+
+
+def fit_of(problem: Problem, data: str) -> Fit:
+    """What is written down of a problem, posed of a file with this digest."""
+    plain = as_text if isinstance(problem.target, LabelTarget) else as_floats
+    held_out = tuple(plain(problem.held_out).tolist())
+    return Fit(problem.settings, data, problem.encoding, problem.target, held_out)
+
+
+def is_fit(path: Path) -> bool:
+    """Whether there is the folder of a fit."""
+    return (path / TABLE).is_file()
+
+
+def run_at(path: Path) -> Path:
+    """The run of a fit's folder, and any other path as it is."""
+    return path / RUN if is_fit(path) else path
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether the run of a fit's folder has been begun."""
+    return (folder / RUN / SETTINGS).is_file()
+
+
+def check_free_for(folder: Path, fit: Fit) -> None:
+    """Raise ``ValueError`` unless ``folder`` is new, empty, or of a fit of the same table and
+    settings.
+    """
+    if is_fit(folder):
+        _check_same(folder, fit)
+    elif folder.exists() and (not folder.is_dir() or any(_foreign(folder))):
+        raise bad_input(
+            "out",
+            got=f"{folder}, which holds something else",
+            expected="a new or empty folder, or one of an earlier fit with the same settings",
+            probably="a folder of something else; choose another name",
+        )
+
+
+def write_fit(folder: Path, fit: Fit) -> None:
+    """Write down what was learned; a folder is a fit's from then on."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {
+        "settings": asdict(fit.settings),
+        "data": fit.data,
+        "encoding": fit.encoding.as_dict(),
+        "target": targets.as_dict(fit.target),
+        "held_out": list(fit.held_out),
+    }
+    text = json.dumps({"sha256": _digest(content), "content": content}, indent=1) + "\n"
+    write_whole(folder / TABLE, text)
+
+
+def read_fit(folder: Path) -> Fit:
+    """What ``write_fit`` wrote.
+
+    Raises ``FileNotFoundError`` where no fit is, ``ValueError`` for one that is not as it was
+    written.
+    """
+    path = folder / TABLE
+    if not path.is_file():
+        raise FileNotFoundError(f"no fit in {folder}: it has no {TABLE}")
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        content = stored["content"]
+        if stored["sha256"] != _digest(content):
+            raise damaged(path, "contents that do not match their checksum")
+        settings = content["settings"]
+        return Fit(
+            settings=Settings(**settings | {"drop": tuple(settings["drop"])}),
+            data=content["data"],
+            encoding=Encoding.of_dict(content["encoding"]),
+            target=targets.of_dict(content["target"]),
+            held_out=tuple(content["held_out"]),
+        )
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
+        raise damaged(path, f"what is no JSON of a fit ({error})") from error
+
+
+def _digest(content: Any) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_same(folder: Path, wanted: Fit) -> None:
+    earlier, settings = asdict(read_fit(folder).settings), asdict(wanted.settings)
+    changed = [name for name, value in settings.items() if earlier[name] != value]
+    before = [f"{name} {earlier[name]!r}" for name in changed]
+    now = [f"{name} {settings[name]!r}" for name in changed]
+    if read_fit(folder).data != wanted.data:
+        before.append("other data")
+        now.append("the file that it was made of")
+    if before:
+        raise bad_input(
+            "out",
+            got=f"{folder}, a fit with {'; '.join(before)}",
+            expected="; ".join(now),
+            probably="a new fit; choose another folder or remove this one",
+        )
+
+
+def _foreign(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.endswith(PARTIAL)]

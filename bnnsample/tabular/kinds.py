@@ -1,0 +1,68 @@
+"""What a column is: numbers, yes and no, text, or something that no number stands for."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from bnnsample.checks import bad_input
+
+
+def kind_of(column: pd.Series) -> str:
+    """``"number"``, ``"bool"``, ``"text"``, or else the name of a type."""
+    kind = column.dtype
+    if pd.api.types.is_object_dtype(kind):
+        return _of_objects(column.dropna())
+    if isinstance(kind, pd.CategoricalDtype):
+        return "text"
+    if pd.api.types.is_complex_dtype(kind):
+        return "complex numbers"
+    if pd.api.types.is_bool_dtype(kind):
+        return "bool"
+    if pd.api.types.is_numeric_dtype(kind):
+        return "number"
+    if pd.api.types.is_string_dtype(kind):
+        return "text"
+    return "dates" if pd.api.types.is_datetime64_any_dtype(kind) else f"type {kind}"
+
+
+def _of_objects(values: pd.Series) -> str:
+    types = {type(value) for value in values}
+    if types and types <= {bool, np.bool_}:
+        return "bool"
+    if types == {str}:
+        return "text"
+    # whole numbers of more than 64 bits, and decimal ones of Parquet
+    if types and types <= {int, float, Decimal}:
+        return "number"
+    return f"type {' or '.join(sorted(kind.__name__ for kind in types)) or 'object'}"
+
+
+def as_floats(column: pd.Series) -> Float[np.ndarray, " n"]:
+    """Numbers or truth values, NaN where they are missing."""
+    return column.astype(object).where(column.notna(), np.nan).to_numpy(np.float64)
+
+
+def as_text(column: pd.Series) -> pd.Series:
+    """Values as they are written; whole numbers without a point, missing ones stay missing."""
+    if pd.api.types.is_float_dtype(column.dtype):
+        values = as_floats(column)
+        if np.all((values == np.round(values)) | ~np.isfinite(values)):
+            column = column.astype("Int64")
+    return column.astype(object).map(str, na_action="ignore")
+
+
+def check_finite(name: str, values: Float[np.ndarray, " n"]) -> None:
+    """Raise ``ValueError`` for infinite values, and for those too large to be squared."""
+    with np.errstate(over="ignore"):
+        bad = np.isinf(values) | np.isinf(values**2 * len(values))
+    if bad.any():
+        raise bad_input(
+            f"column {name}",
+            got=f"{values[bad][0]} in row {int(np.flatnonzero(bad)[0]) + 1}",
+            expected="finite numbers, or empty cells where they are missing",
+            probably="a division by zero, or a number that stands for a missing one",
+        )

@@ -1,0 +1,250 @@
+"""``fit`` and ``predict``: a table in, a run with its page out, and predictions at new rows."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shlex
+import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import norm
+
+import bnnsample as bnn
+from bnnsample.cli import main
+from bnnsample.tabular import predictions as module
+from bnnsample.tabular.fits import read_fit
+from bnnsample.tabular.predictions import predictions
+from bnnsample.tabular.problem import pose
+from tests.conftest import X64
+from tests.tabular.tables import diabetes, wine
+
+pytestmark = pytest.mark.skipif(not X64, reason="the command line computes in float64")
+
+TINY = shlex.split("--width 7 --chains 2 --warmup 10 --draws 60 --test 0.2")
+
+
+class Made(NamedTuple):
+    """A fit that a command made, of ``table`` in the file ``data``."""
+
+    table: pd.DataFrame
+    data: Path
+    folder: Path
+    words: list[str]
+    status: int
+    out: str
+
+
+def made(folder: Path, table: pd.DataFrame, *words: str) -> Made:
+    data, out = folder / "table.csv", folder / "fit"
+    table.to_csv(data, index=False)
+    command = ["fit", str(data), *words, *TINY, "--out", str(out)]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        status = main(command)
+    return Made(table, data, out, command, status, printed.getvalue())
+
+
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory) -> Made:
+    return made(tmp_path_factory.mktemp("numbers"), diabetes(60), "--target", "progression")
+
+
+@pytest.fixture
+def copy(numbers, tmp_path) -> Path:
+    return shutil.copytree(numbers.folder, tmp_path / "fit")
+
+
+def test_a_fit_tells_what_it_did_and_writes_run_and_page(numbers):
+    verdict = bnn.diagnose(bnn.load_run(numbers.folder / "run"))
+    assert numbers.status == (0 if verdict.ok else 1)
+    for told in (
+        "to predict: progression, numbers of mean",
+        "text, a column of 0 and 1 for each value: region (north, south, west; ",
+        "48 rows to fit to, 16 inputs to the network; 12 rows held out, drawn at random",
+        str(verdict),
+        "at the 12 rows held out, in the units of progression:",
+        f"page: {numbers.folder / 'report.html'}",
+        f"bnnsample predict {numbers.folder} NEW.csv",
+    ):
+        assert told in numbers.out
+    assert {path.name for path in numbers.folder.iterdir()} == {"table.json", "run", "report.html"}
+    page = (numbers.folder / "report.html").read_text()
+    assert page.index("in the units of progression") < page.index("Scores at the test inputs")
+    assert "region (north, south, west; " in page
+    (line,) = (line for line in numbers.out.splitlines() if line.startswith("RMSE"))
+    fit = read_fit(numbers.folder)
+    f = bnn.load_run(numbers.folder / "run")["predictions"]["f_mean"].values.mean(axis=(0, 1))
+    errors = (f - fit.y_test) * fit.target.std
+    assert float(line.split()[1]) == pytest.approx(np.sqrt(np.mean(errors**2)), rel=1e-3)
+
+
+def test_numbers_are_predicted_in_their_units_by_all_draws(numbers, monkeypatch):
+    fit, run = read_fit(numbers.folder), bnn.load_run(numbers.folder / "run")
+    posed = pose(numbers.table, fit.settings)
+    rows = numbers.table.loc[posed.held_out.index]
+    found = predictions(fit, run, rows)
+    f = run["predictions"]["f"].values.reshape(-1, len(rows))
+    noise = run["posterior"]["noise_std"].values.ravel()
+    mean, std = posed.target.mean, posed.target.std
+    np.testing.assert_allclose(found["mean"], mean + std * f.mean(axis=0), rtol=1e-6)
+    spread = std * np.sqrt(f.var(axis=0) + np.mean(noise**2))
+    np.testing.assert_allclose(found["std"], spread, rtol=1e-6)
+    for share, name in ((0.05, "quantile_5"), (0.95, "quantile_95")):
+        z = (found[name].to_numpy() - mean) / std
+        below = norm.cdf(z, f, noise[:, None]).mean(axis=0)
+        np.testing.assert_allclose(below, share, atol=1e-6)
+    monkeypatch.setattr(module, "ROWS", 5)
+    pd.testing.assert_frame_equal(predictions(fit, run, rows), found, rtol=1e-9)
+
+
+def test_predictions_keep_rows_whatever_the_order_of_columns(numbers, tmp_path, capsys):
+    new = numbers.table.iloc[:9].copy()
+    new.loc[2, "region"], new.loc[3, "age"] = "east", np.nan
+    found = []
+    for table in (new, new[new.columns[::-1]].drop(columns=["progression", "study"])):
+        table.to_csv(tmp_path / "new.csv", index=False)
+        words = ["predict", numbers.folder, tmp_path / "new.csv", "--out", tmp_path / "p.csv"]
+        assert main(list(map(str, words))) == 0
+        found.append(pd.read_csv(tmp_path / "p.csv"))
+    pd.testing.assert_frame_equal(*found, check_exact=True)
+    assert len(found[0]) == 9
+    inside = found[0]["quantile_5"] < found[0]["mean"], found[0]["mean"] < found[0]["quantile_95"]
+    assert np.all(inside)
+    told = capsys.readouterr().out
+    assert "region: 1 value that the training rows have not (east)" in told
+    assert "age: 1 missing value, filled with the median" in told
+    assert "columns not used: progression, study" in told
+
+
+@pytest.mark.parametrize("command", ["diagnose {}", "report {}", "compare {} {}2 --out {}.html"])
+def test_other_commands_take_the_folder_of_a_fit(command, copy, capsys):
+    shutil.copytree(copy, f"{copy}2")
+    (copy / "report.html").unlink()
+    status = main(shlex.split(command.format(copy, copy, copy)))
+    if command.startswith("diagnose"):
+        assert status == (0 if capsys.readouterr().out.startswith("passed") else 1)
+        return
+    assert status == 0
+    page = copy / "report.html" if command.startswith("report") else Path(f"{copy}.html")
+    assert "NNGP" in page.read_text()
+
+
+def test_the_same_command_goes_on_where_it_was_stopped(numbers, tmp_path, monkeypatch, capsys):
+    words = [*numbers.words[:-1], str(tmp_path / "fit")]
+    sample = bnn.sample
+
+    def stopped(*args: Any, on_progress: Any, **settings: Any) -> Any:
+        def stop(progress: bnn.Progress) -> None:
+            on_progress(progress)
+            if progress.phase == "sampling":
+                raise KeyboardInterrupt
+
+        return sample(*args, on_progress=stop, **settings)
+
+    monkeypatch.setattr(bnn, "sample", stopped)
+    assert main(words) == 130
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("interrupted; the same command, or bnnsample resume ")
+    other = shutil.copytree(tmp_path / "fit", tmp_path / "other")
+    assert not (other / "report.html").exists()
+    unfinished = ["predict", other, numbers.data, "--out", tmp_path / "p.csv"]
+    assert main(list(map(str, unfinished))) == 2
+    assert "`bnnsample resume FOLDER` would finish" in capsys.readouterr().err
+    monkeypatch.setattr(bnn, "sample", None)
+    assert main(words) == numbers.status
+    assert main(["resume", str(other)]) == numbers.status
+    whole = bnn.load_run(numbers.folder / "run")["predictions"]["f"].values
+    for folder in (tmp_path / "fit", other):
+        again = bnn.load_run(folder / "run")["predictions"]["f"].values
+        np.testing.assert_array_equal(again, whole)
+        assert (folder / "report.html").exists()
+
+
+def test_more_draws_make_a_fit_longer_and_fewer_are_refused(numbers, copy, capsys):
+    words = [*numbers.words[:-1], str(copy)]
+    assert main([*words, "--draws", "65"]) in (0, 1)
+    assert bnn.load_run(copy / "run").attrs["draws"] == 65
+    assert main([*words, "--draws", "60"]) == 2
+    assert "draws: got 60, and a fit" in capsys.readouterr().err
+    assert main(["resume", str(copy), "--draws", "+2"]) in (0, 1)
+    assert bnn.load_run(copy / "run").attrs["draws"] == 67
+
+
+def test_a_dry_run_estimates_and_writes_nothing(numbers, tmp_path, capsys):
+    words = [*numbers.words[:-1], str(tmp_path / "dry")]
+    assert main([*words, "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "note time: about " in told
+    assert "ok   memory: about " in told
+    assert told.endswith("nothing was written\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_are_predicted_in_words(tmp_path, capsys):
+    fit = made(tmp_path, wine(60), "--target", "grape", "--classes", "--drop", "ash", "hue")
+    assert fit.status in (0, 1)
+    assert "to predict: grape, one of 3: barbera, barolo, grignolino" in fit.out
+    assert "left out by --drop: ash, hue" in fit.out
+    assert "accuracy" in fit.out
+    words = ["predict", fit.folder, fit.data, "--out", tmp_path / "p.parquet"]
+    assert main(list(map(str, words))) == 0
+    found = pd.read_parquet(tmp_path / "p.parquet")
+    assert np.mean(found["grape"].to_numpy() == fit.table["grape"].to_numpy()) > 0.8
+    np.testing.assert_allclose(found.drop(columns="grape").sum(axis=1), 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("fit none.csv --target y --out new", "No such file"),
+        ("fit . --target y --out new", "directory"),
+        ("fit table.csv --target progress --out new", "'progression' was meant"),
+        ("fit table.csv --target region --out new", "add --classes"),
+        ("fit table.csv --target progression --drop bpm --out new", "--drop: got 'bpm'"),
+        ("fit table.csv --target progression --width 0 --out new", "width: got 0"),
+        ("fit table.csv --target progression --draws 0 --out new", "draws: got 0"),
+        ("fit table.csv --target progression --test 2 --out new", "test: got 2.0"),
+        ("fit table.csv --target progression --activation rleu --out new", "rleu"),
+        ("fit table.csv --target progression --out notes", "holds something else"),
+        ("fit table.csv --target progression --out table.csv", "holds something else"),
+        ("fit table.csv --target progression --out fit", "width 7; "),
+        ("fit semicolons.csv --target a --out new", "semicolons"),
+        ("fit dates.csv --target a --out new", "--drop when"),
+        ("predict none table.csv --out p.csv", "no fit in none"),
+        ("predict fit semicolons.csv --out p.csv", "semicolons"),
+        ("predict fit dates.csv --out p.csv", "got no column age, sex"),
+        ("predict fit table.csv --out table.csv", "the table itself"),
+        ("predict stopped table.csv --out p.csv", "no run at stopped/run"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line(words, told, numbers, copy, monkeypatch, capsys):
+    folder = copy.parent
+    monkeypatch.chdir(folder)
+    shutil.copy(numbers.data, folder)
+    (folder / "semicolons.csv").write_text("a;b\n1;2\n")
+    days = pd.date_range("2020-01-01", periods=30).astype(str)
+    pd.DataFrame({"a": range(30), "when": days}).to_csv(folder / "dates.csv", index=False)
+    (folder / "notes").mkdir()
+    (folder / "notes" / "mine.txt").write_text("mine")
+    (folder / "stopped").mkdir()
+    shutil.copy(copy / "table.json", folder / "stopped")
+    before = sorted(map(str, folder.rglob("*")))
+    assert main(shlex.split(words)) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert told in error
+    assert sorted(map(str, folder.rglob("*"))) == before
+
+
+def test_an_unreadable_file_is_one_line(numbers, tmp_path, monkeypatch, capsys):
+    def denied(*_: Any, **__: Any) -> None:
+        raise PermissionError(13, "Permission denied", "table.csv")
+
+    monkeypatch.setattr(pd, "read_csv", denied)
+    assert main([*numbers.words[:-1], str(tmp_path / "new")]) == 2
+    assert capsys.readouterr().err == "error: [Errno 13] Permission denied: 'table.csv'\n"

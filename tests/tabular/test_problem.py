@@ -1,0 +1,150 @@
+"""Rows are split, targets standardised or numbered, and the folder of a fit is read as written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+
+import bnnsample as bnn
+from bnnsample.diagnostics.quality.quality import quality
+from bnnsample.tabular.fits import TABLE, check_free_for, fit_of, read_fit, run_at, write_fit
+from bnnsample.tabular.problem import Settings, pose
+from tests.conftest import X64
+from tests.tabular.tables import diabetes, wine
+
+pytestmark = pytest.mark.skipif(not X64, reason="tables are fitted in float64")
+
+
+def test_rows_are_split_by_the_seed_and_statistics_are_of_the_training_rows():
+    table = diabetes(100)
+    posed = pose(table, Settings("progression", test=0.2))
+    assert (posed.x.shape, posed.x_test.shape) == ((80, 16), (20, 16))
+    train = table.drop(index=posed.held_out.index)["progression"].to_numpy()
+    assert posed.target.mean == pytest.approx(train.mean())
+    np.testing.assert_allclose(posed.y[:, 0], (train - train.mean()) / train.std())
+    again, other = (pose(table, Settings("progression", test=0.2, seed=s)) for s in (0, 1))
+    assert posed.held_out.equals(again.held_out)
+    assert not posed.held_out.index.equals(other.held_out.index)
+
+
+def test_nothing_is_held_out_if_asked_for_and_rows_without_target_are_dropped():
+    table = diabetes(60)
+    table.loc[:6, "progression"] = np.nan
+    posed = pose(table, Settings("progression", test=0.0))
+    assert len(posed.x) == len(posed.x_test) == 53
+    assert posed.held_out.empty
+    assert "rows without progression, left out: 7" in posed.sentences
+    assert fit_of(posed, "").y_test is None
+
+
+def test_labels_are_numbered_in_the_order_of_their_names():
+    posed = pose(wine(60), Settings("grape", classes=True, drop=("ash",)))
+    assert posed.target.classes == ("barbera", "barolo", "grignolino")
+    assert set(posed.y.ravel()) == {0.0, 1.0, 2.0}
+    assert "ash" not in posed.encoding.features
+    y_test = fit_of(posed, "").y_test
+    assert y_test is not None
+    assert [posed.target.classes[int(n)] for n in y_test[:, 0]] == posed.held_out.tolist()
+    numbers = wine(60).assign(grape=lambda t: (t["grape"] == "barolo").astype(float))
+    assert pose(numbers, Settings("grape", classes=True)).target.classes == ("0", "1")
+
+
+def test_few_whole_numbers_are_told_to_be_labels_perhaps():
+    table = wine(60).assign(grape=lambda t: (t["grape"] == "barolo").astype(int))
+    assert any("add --classes" in s for s in pose(table, Settings("grape")).sentences)
+    halves = pose(table.assign(grape=table["grape"] / 2), Settings("grape"))
+    assert not any("--classes" in s for s in halves.sentences)
+
+
+@pytest.mark.parametrize(
+    ("settings", "change", "message"),
+    [
+        ({"target": "progress"}, {}, "--target: got 'progress'.*'progression' was meant"),
+        ({"drop": ("bnp",)}, {}, "--drop: got 'bnp'"),
+        ({"target": "region"}, {}, "target region: got text; .*add --classes"),
+        ({"target": "study"}, {"study": 4}, "target study: got 4 in all training rows"),
+        ({"target": "study", "classes": True}, {}, "target study: got 1 different label;"),
+        ({"target": "age", "classes": True}, {"age": range(60)}, "got 60 different labels; .*out"),
+        ({"target": "age"}, {"age": np.inf}, "column age: got inf"),
+        ({"target": "age"}, {"age": np.nan}, "target age: got 0 rows with a value"),
+        ({"test": 0.99}, {}, "test: got 0.99, 59 of 60 rows"),
+    ],
+)
+def test_what_cannot_be_posed_is_refused(settings, change, message):
+    with pytest.raises(bnn.BadInput, match=message):
+        pose(diabetes(60).assign(**change), Settings(**{"target": "progression"} | settings))
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"test": 1.0}, {"test": -0.1}, {"test": float("nan")}, {"width": 0}, {"depth": 0},
+     {"chains": 0}, {"warmup": 0}, {"seed": -1}],
+)  # fmt: skip
+def test_settings_that_cannot_be_run_are_refused_at_once(setting):
+    with pytest.raises(bnn.BadInput, match=f"{next(iter(setting))}: got"):
+        Settings("progression", **setting)
+
+
+@pytest.mark.parametrize(
+    ("table", "settings"),
+    [(diabetes(40), Settings("progression", drop=("s1",))), (wine(40), Settings("grape", True))],
+)
+def test_a_fit_is_read_as_it_was_written(table, settings, tmp_path):
+    fit = fit_of(pose(table, settings), "digest")
+    write_fit(tmp_path / "new" / "fit", fit)
+    again = read_fit(tmp_path / "new" / "fit")
+    assert again == fit
+    np.testing.assert_array_equal(again.y_test, fit.y_test)
+    assert run_at(tmp_path / "new" / "fit").name == "run"
+    assert run_at(tmp_path) == tmp_path
+
+
+def test_a_fit_that_was_altered_is_refused(tmp_path):
+    write_fit(tmp_path, fit_of(pose(diabetes(40), Settings("progression")), "digest"))
+    text = (tmp_path / TABLE).read_text()
+    stored = json.loads(text)
+    stored["content"]["encoding"]["columns"][0]["median"] += 1
+    for changed in (json.dumps(stored), text[:50], "[]", "{}", '{"sha256": 1, "content": 2}'):
+        (tmp_path / TABLE).write_text(changed)
+        with pytest.raises(bnn.BadInput, match=f"{TABLE}: "):
+            read_fit(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no fit in"):
+        read_fit(tmp_path / "none")
+
+
+def test_a_folder_is_for_one_table_and_its_settings(tmp_path):
+    fit = fit_of(pose(diabetes(40), Settings("progression")), "digest")
+    check_free_for(tmp_path, fit)
+    write_fit(tmp_path, fit)
+    check_free_for(tmp_path, fit)
+    wider = dataclasses.replace(fit, settings=Settings("progression", width=7, seed=2))
+    with pytest.raises(bnn.BadInput, match="a fit with width 100; seed 0; expected width 7; seed"):
+        check_free_for(tmp_path, wider)
+    with pytest.raises(bnn.BadInput, match="other data"):
+        check_free_for(tmp_path, dataclasses.replace(fit, data="other"))
+    (tmp_path / TABLE).rename(tmp_path / "notes.txt")
+    with pytest.raises(bnn.BadInput, match="which holds something else"):
+        check_free_for(tmp_path, fit)
+
+
+def test_scores_in_units_are_those_of_targets_in_units():
+    table = pd.DataFrame({"x": np.linspace(-1, 1, 40), "y": 300 + 50 * np.linspace(-1, 1, 40) ** 3})
+    posed = pose(table, Settings("y", test=0.3))
+    scale = posed.target.std
+    f = np.random.default_rng(0).standard_normal((60, len(posed.x_test), 1)) * 0.1 + 0.3
+    y = fit_of(posed, "").y_test
+
+    def scored(factor):
+        law = bnn.Predictive(bnn.Gaussian(0.5 * factor), jax.numpy.asarray(factor * f))
+        return quality(law, factor * y)
+
+    found, expected = posed.target.in_units(scored(1.0)), scored(scale)
+    for name, score in expected.scores.items():
+        np.testing.assert_allclose(found.scores[name], score, rtol=1e-6)
+    for own, other in zip(found.intervals, expected.intervals, strict=True):
+        np.testing.assert_allclose(own, other, rtol=1e-6)
