@@ -29,9 +29,9 @@ from jaxtyping import Float
 from peer_chains import MAKERS, Made
 
 import bnnsample as bnn
+from bnnsample.diagnostics.baselines.deep_ensemble import deep_ensemble
 from bnnsample.diagnostics.baselines.evidence_mode import at_evidence_mode
 from bnnsample.diagnostics.baselines.last_layer_laplace import last_layer_laplace
-from bnnsample.diagnostics.baselines.map import deep_ensemble
 from bnnsample.files import write_whole
 from bnnsample.sampling.draws import environment
 

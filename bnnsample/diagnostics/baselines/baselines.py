@@ -8,9 +8,10 @@ from functools import partial
 from jax.typing import ArrayLike
 
 from bnnsample.checks import BadInput, NoKnownLimit, check_count
+from bnnsample.diagnostics.baselines.deep_ensemble import deep_ensemble
 from bnnsample.diagnostics.baselines.evidence_mode import at_evidence_mode
 from bnnsample.diagnostics.baselines.last_layer_laplace import last_layer_laplace
-from bnnsample.diagnostics.baselines.map import deep_ensemble, map_baseline
+from bnnsample.diagnostics.baselines.map import map_baseline
 from bnnsample.diagnostics.baselines.nngp import nngp_baseline
 from bnnsample.diagnostics.baselines.ntk_ensemble import ntk_ensemble
 from bnnsample.diagnostics.quality.predictive import Predictive
@@ -33,8 +34,9 @@ def baselines(
 
     ``"NNGP"``, the infinitely wide network (1711.00165); ``"NTK ensemble"``, infinitely many of
     them trained to the end (1902.06720); ``"MAP"``, the most probable parameters;
-    ``"deep ensemble"`` of ``members`` of these (1612.01474); ``"last-layer Laplace"``, a readout
-    that is uncertain on the features of one (2002.10118). Unknown hyperparameters are those of
+    ``"deep ensemble"`` of ``members`` trained on the likelihood alone (1612.01474);
+    ``"last-layer Laplace"``, a readout that is uncertain on the features of the most probable
+    network (2002.10118). Unknown hyperparameters are those of
     highest evidence of the limit, for all of them. Each is a ``Predictive``, for ``bnn.quality``:
 
         for name, predictive in bnn.baselines(posterior, x_test).items():

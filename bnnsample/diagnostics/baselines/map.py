@@ -1,4 +1,4 @@
-"""The most probable parameters, found by gradient descent: one network, or an ensemble of them."""
+"""The most probable parameters, found by gradient descent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key
 
-from bnnsample.checks import check_count
 from bnnsample.diagnostics.baselines.evidence_mode import at_evidence_mode
 from bnnsample.diagnostics.quality.predictive import Predictive
 from bnnsample.models.network import Parameters
@@ -29,27 +28,10 @@ def map_baseline(posterior: Posterior, x_test: ArrayLike, *, seed: int = 0) -> P
     They are unlike draws of the posterior: of many weights that are N(0, 1) a priori the most
     probable are near 0. Hyperparameters are those of highest evidence of the limit.
     """
-    return _of_modes(posterior, x_test, seed, members=1)
-
-
-def deep_ensemble(
-    posterior: Posterior, x_test: ArrayLike, *, seed: int = 0, members: int = 5
-) -> Predictive:
-    """``members`` networks like that of ``map_baseline``, each from another draw of the prior.
-
-    Lakshminarayanan, Pritzel and Blundell 2017 (1612.01474), without adversarial training. Under
-    so strong a prior as N(0, 1) of all weights the members may end at one mode, numbering of units
-    aside, and then say what one of them does: so on diabetes at width 256.
-    """
-    check_count("members", members)
-    return _of_modes(posterior, x_test, seed, members)
-
-
-def _of_modes(posterior: Posterior, x_test: ArrayLike, seed: int, members: int) -> Predictive:
     posterior = at_evidence_mode(posterior)
     x_test = as_test_inputs(x_test, posterior.x)
-    params = find_modes(posterior, jax.random.split(jax.random.key(seed), members))
-    f = jax.lax.map(lambda own: posterior.network.apply(own, x_test), params)
+    modes = find_modes(posterior, jax.random.split(jax.random.key(seed), 1))
+    f = jax.vmap(lambda own: posterior.network.apply(own, x_test))(modes)
     return Predictive(posterior.likelihood, f)
 
 

@@ -10,13 +10,15 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 import bnnsample as bnn
+from bnnsample.diagnostics.baselines import deep_ensemble as ensemble_module
 from bnnsample.diagnostics.baselines import map as map_module
 from bnnsample.diagnostics.baselines import nngp as nngp_module
 from bnnsample.diagnostics.baselines import ntk_ensemble as ntk_module
 from bnnsample.diagnostics.baselines.baselines import baselines
+from bnnsample.diagnostics.baselines.deep_ensemble import deep_ensemble
 from bnnsample.diagnostics.baselines.evidence_mode import at_evidence_mode
 from bnnsample.diagnostics.baselines.last_layer_laplace import last_layer_laplace
-from bnnsample.diagnostics.baselines.map import deep_ensemble, find_modes, map_baseline
+from bnnsample.diagnostics.baselines.map import find_modes, map_baseline
 from bnnsample.diagnostics.baselines.nngp import nngp_baseline
 from bnnsample.diagnostics.baselines.ntk_ensemble import ntk_ensemble
 from bnnsample.diagnostics.quality.quality import quality
@@ -221,6 +223,44 @@ def test_members_of_an_ensemble_differ_and_come_back(data, posterior):
     other = deep_ensemble(posterior, x_test, members=3, seed=2)
     assert not np.array_equal(found.f, other.f)
     assert map_baseline(posterior, x_test).f.shape == (1, M, OUT)
+
+
+@pytest.fixture
+def retrained(monkeypatch):
+    """Another setting of the training, which is compiled with it."""
+
+    def change(name: str, value: float) -> None:
+        ensemble_module.trained.clear_cache()
+        monkeypatch.setattr(ensemble_module, name, value)
+
+    yield change
+    ensemble_module.trained.clear_cache()
+
+
+def test_members_without_hidden_weights_are_least_squares(rng, retrained):
+    """Of so few points that none is held out; the prior, which would shrink them, plays no role."""
+    retrained("STEPS", 5000)
+    x, y = rng.standard_normal((6, 2)), 0.3 * rng.standard_normal((6, 1))
+    network = bnn.Network([bnn.Dense(1, b_std=None)])
+    posterior = bnn.Posterior(network, x, y, bnn.Gaussian(1.0))
+    exact = x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    found = np.asarray(deep_ensemble(posterior, x, members=3).f)
+    np.testing.assert_allclose(found, np.broadcast_to(exact, found.shape), atol=0.02)
+    assert np.abs(np.asarray(map_baseline(posterior, x).f)[0] - exact).max() > 0.05
+
+
+def test_members_stop_where_points_that_they_do_not_see_are_predicted_best(rng, retrained):
+    """Of noise alone nothing can be learnt, and what is, is not kept."""
+    x, y = rng.standard_normal((40, 3)), rng.standard_normal((40, 1))
+    posterior = bnn.Posterior(bnn.fcn(1, 50, 1), x, y, bnn.Gaussian(0.3))
+
+    def misfit() -> float:
+        return float(np.mean((np.asarray(deep_ensemble(posterior, x, members=4).f) - y) ** 2))
+
+    retrained("STEPS", 5000)
+    stopped = misfit()
+    retrained("HELD_OUT", 0.0)
+    assert 3 * misfit() < stopped
 
 
 def test_one_call_judges_them_all(data, posterior):
