@@ -52,7 +52,11 @@ METHODS = {
     "MAP": "#CC79A7", "last-layer Laplace": "#9A9A9A",
 }  # fmt: skip
 """In the order of the table, and their colours."""
-SCORES = {"error": "error", "log loss": "log loss (nats)", "calibration error": "calibration error"}
+SCORES = {
+    "error": "error (share of test images)",
+    "log loss": "log loss (nats)",
+    "calibration error": "calibration error",
+}
 
 
 def images(name: str, points: int, test: int, data_dir: Path) -> tuple[np.ndarray, ...]:

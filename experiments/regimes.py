@@ -91,10 +91,10 @@ def figure(found: list[tuple[str, Row, Row]]) -> Figure:
             ratios = [ratio(runs, target, "ess_per_gradient") for _, runs in own]
             harness.line(axis, values, ratios, rough, label=target, **STYLE[target])
         axis.axhline(1, color=STYLE["standard"]["color"], linestyle=":", label="standard")
-        axis.axvline(BASE[name], color="#9A9A9A", linewidth=0.8)
+        axis.axvline(BASE[name], color="#9A9A9A", linewidth=0.8, label="where others are moved")
         axis.set_xlabel(title)
         axis.set_yscale("log")
-        harness.logarithmic(axis, values if len(values) < 8 else values[::2])
+        harness.logarithmic(axis, values if len(values) < 6 else values[::2])
     for row in axes:
         row[0].set_ylabel("effective draws per gradient,\nover those of the standard target")
     axes[1][1].set_xlabel(f"{NAMES['w_std']}\n(open markers: R-hat of standard above {NEARLY:g})")
