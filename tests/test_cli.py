@@ -68,16 +68,6 @@ def test_help_of_a_command_names_every_setting_with_its_default(
         assert file in text
 
 
-@pytest.mark.parametrize("words", [[], ["widths"], ["nonsense"], [*WORDS, "--draws", "many"]])
-def test_words_that_do_not_parse_end_with_status_2(
-    words: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        main(words)
-    assert exit_.value.code == 2
-    assert "usage: bnnsample" in capsys.readouterr().err
-
-
 def assert_refused(words: list[str], subject: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     error = capsys.readouterr().err
@@ -330,6 +320,17 @@ def test_report_writes_the_page_into_the_folder(finished, targets, capsys) -> No
     page = finished / "report.html"
     assert capsys.readouterr().out == f"page: {page}\n"
     assert "Scores at the test inputs" in page.read_text()
+
+
+@pytest.mark.parametrize("words", ["diagnose {}", "report {}", "compare {} {}2 --out page.html"])
+def test_a_run_that_is_not_finished_is_no_run_to_judge(words, stopped, tmp_path, capsys) -> None:
+    folder = shutil.copytree(stopped, tmp_path / "run")
+    shutil.copytree(stopped, tmp_path / "run2")
+    assert_refused(shlex.split(words.format(folder, folder)), str(folder), capsys)
+    assert main(["diagnose", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert "got a run that is not finished; " in error
+    assert f"`bnnsample resume {folder}` goes on" in error
 
 
 def test_compare_writes_where_it_is_told(finished, tmp_path, capsys) -> None:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from dask import config
-from distributed import LocalCluster
+from distributed import KilledWorker, LocalCluster
 
 import bnnsample as bnn
 from bnnsample.reports.settings import WidthsSettings
@@ -154,6 +154,59 @@ def test_a_point_that_fails_is_named_and_all_others_are_measured(
     rows = bnn.sweep(measure, points[1:], tmp_path, **where)
     assert [row["twice"] for row in rows] == [4, 6]
     assert len(begun(tmp_path)) == 3
+
+
+def nothing(point: dict[str, Any], folder: Path) -> Any:
+    """A measure without its return."""
+
+
+def test_a_measure_that_returns_no_dict_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(bnn.PointsFailed, match=r"measure: got .* returned None; expected a dict"):
+        bnn.sweep(nothing, [{"x": 1}], tmp_path, workers=0)
+
+
+def test_a_point_whose_workers_die_before_they_begin_it_is_given_up(
+    scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if each had died: none has begun the point more often than once."""
+    ended: list[object] = []
+    monkeypatch.setattr(cluster, "SUBMISSIONS", 7)
+    monkeypatch.setattr(
+        cluster, "_outcome", lambda future: ended.append(future) or KilledWorker("point", None, 0)
+    )
+    with pytest.raises(bnn.PointsFailed, match="its worker died, 7 times"):
+        bnn.sweep(doubled, [{"x": 1}], tmp_path, scheduler=scheduler)
+    assert len(ended) == 7
+
+
+def test_settings_in_any_order_are_one_point(tmp_path: Path) -> None:
+    points = [{"x": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "x": 1}]
+    assert folder_name(points[0]) == folder_name(points[1])
+    assert folder_name(points[0]) != folder_name(points[0] | {"x": 2})
+    first, again = bnn.sweep(doubled, points, tmp_path, workers=0)
+    assert first == again
+    assert len(begun(tmp_path)) == 1
+
+
+def test_own_folders_are_sent_though_they_are_where_python_is(tmp_path: Path) -> None:
+    """As in an image of a container, where both are in /usr."""
+    installed, beside, own = (
+        tmp_path / "usr" / name for name in ("lib/python3", "lib/python3-mine", "src/app")
+    )
+    for folder in (installed / "lib-dynload", beside, own):
+        folder.mkdir(parents=True)
+    found = [installed, installed / "lib-dynload", beside, own, tmp_path / "usr" / "python3.zip"]
+    kept = shipped.own_folders(map(str, found), [str(installed)])
+    assert kept == (str(beside), str(own))
+    libraries = [str(Path(np.__file__).parents[1]), str(Path(os.__file__).parent)]
+    assert shipped.own_folders(libraries, shipped.installed_folders()) == ()
+
+
+@pytest.mark.parametrize("inside", ["", "new/sweep"])
+def test_an_out_that_is_a_file_is_refused(inside: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text("[]")
+    with pytest.raises(bnn.BadInput, match=r"out: got .*, where .*rows\.json is a file"):
+        bnn.sweep(doubled, [{"x": 1}], tmp_path / "rows.json" / inside, workers=0)
 
 
 @pytest.mark.parametrize("x64", [True, False])

@@ -6,14 +6,13 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
-from functools import partial
 from importlib import metadata
-from typing import Any
 
 from rich.console import Console
 
 from bnnsample.checks import BadInput
 from bnnsample.cli import completion, config, kernels, runs, tables, validation, widths
+from bnnsample.cli.words import Parser, check_words
 from bnnsample.sampling.steadiness import NoUsableStepSize
 from bnnsample.sweeps.sweep import PointsFailed
 
@@ -28,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = argparse.Namespace(left="nothing was written")
     try:
         parser, commands = _parser()
-        words = config.with_config(sys.argv[1:] if arguments is None else arguments, commands)
+        words = sys.argv[1:] if arguments is None else arguments
+        check_words(words, commands)
+        words = config.with_config(words, commands)
         options = parser.parse_args(words)
         return options.run(options, console)
     except (BadInput, NoUsableStepSize, PointsFailed, OSError) as error:
@@ -44,14 +45,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
     """The parser, and those of the commands by name."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="bnnsample",
         description="Exact posterior samples of wide Bayesian neural networks.",
         epilog="Exit status: 0; 1 where a verdict is not ok; 2 for bad input; 130 if interrupted.",
     )
     parser.add_argument("--version", action="version", version=metadata.version("bnnsample"))
-    exact: Any = partial(argparse.ArgumentParser, allow_abbrev=False)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=exact)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (tables, runs, kernels, widths, validation):
         group.add_to(commands)
     for command in commands.choices.values():

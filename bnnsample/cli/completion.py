@@ -11,6 +11,9 @@ from typing import Any
 import shtab
 from rich.console import Console
 
+SHELLS = ("bash", "zsh", "tcsh")
+"""Those of which the scripts are tested."""
+
 
 def add_to(commands: Any, parser: argparse.ArgumentParser) -> None:
     """The command, for all others of ``parser``."""
@@ -19,7 +22,7 @@ def add_to(commands: Any, parser: argparse.ArgumentParser) -> None:
         help="print a script that completes commands, options and paths in a shell",
         description='Print a completion script; in ~/.bashrc: eval "$(bnnsample completion bash)".',
     )
-    command.add_argument("shell", choices=shtab.SUPPORTED_SHELLS)
+    command.add_argument("shell", choices=SHELLS)
     command.set_defaults(run=partial(_run, parser), left="nothing was written")
 
 

@@ -68,8 +68,17 @@ def _options(
     own |= tables.get(command, {})
     known = [name.removeprefix("--") for name in _actions(commands[command])]
     options = {}
+    places = _positionals(commands[command])
     for name, value in own.items():
         dashed = name.replace("_", "-")
+        if name.lower() in places:
+            word = places[name.lower()]
+            raise bad_input(
+                CONFIG,
+                got=f"{name} in {path}",
+                expected=f"an option of {command}",
+                probably=f"{word}, which is typed: bnnsample {command} {word} {CONFIG} {path}",
+            )
         if dashed not in known or dashed in ("help", "config"):
             raise _unknown(path, name, dashed, known, f"an option of {command}")
         options[dashed] = value
@@ -99,6 +108,16 @@ def _actions(command: argparse.ArgumentParser) -> dict[str, argparse.Action]:
         for action in command._actions
         for option in action.option_strings
         if option.startswith("--")
+    }
+
+
+def _positionals(command: argparse.ArgumentParser) -> dict[str, str]:
+    """How the help calls what has no option, by all its names."""
+    return {
+        name.lower(): str(action.metavar)
+        for action in command._actions
+        if not action.option_strings
+        for name in (action.dest, str(action.metavar))
     }
 
 

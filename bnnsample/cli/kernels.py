@@ -19,7 +19,7 @@ from bnnsample.cli.help import WithDefaults
 from bnnsample.files import METADATA
 from bnnsample.tabular.learning import learn
 from bnnsample.tabular.problem import inputs_of, row_number_advice
-from bnnsample.tabular.reading import listed, read_table
+from bnnsample.tabular.reading import listed, read_table, told_of_marks
 from bnnsample.terminal import HEARTBEAT_SECONDS
 
 TIMED_ROWS = 256
@@ -64,10 +64,12 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         w_std_out=options.w_std_out, b_std_out=options.b_std_out,
     )  # fmt: skip
     left_out = (*([options.target] if "target" in options else []), *options.drop)
-    inputs = inputs_of(read_table(options.data), left_out)
+    table = read_table(options.data)
+    inputs = inputs_of(table, left_out)
     encoding = learn(inputs)
     x = encoding.encoded(inputs)
-    for sentence in (*encoding.sentences(), *row_number_advice(inputs)):
+    told = (*told_of_marks(table, inputs), *row_number_advice(inputs))
+    for sentence in (*encoding.sentences(), *told):
         console.print(f"  {sentence}", markup=False)
     if left_out:
         console.print(f"  left out by option: {listed(left_out)}", markup=False)

@@ -16,6 +16,7 @@ from xarray import DataTree
 
 import bnnsample as bnn
 from bnnsample.checks import BadInput, bad_input
+from bnnsample.cli.finished import finished_run
 from bnnsample.cli.tables import finish
 from bnnsample.sampling.folder import read_record
 from bnnsample.sampling.progress import Progress
@@ -90,7 +91,7 @@ def add_to(commands: Any) -> None:
 
 def _diagnose(options: argparse.Namespace, console: Console) -> int:
     chosen = {name: value for name, value in vars(options).items() if name in THRESHOLDS}
-    verdict = bnn.diagnose(bnn.load_run(run_at(options.path)), **chosen)
+    verdict = bnn.diagnose(finished_run(options.path), **chosen)
     text = json.dumps(verdict.as_dict(), indent=2) if options.json else str(verdict)
     console.print(text, markup=False)
     return 0 if verdict.ok else 1
@@ -98,16 +99,17 @@ def _diagnose(options: argparse.Namespace, console: Console) -> int:
 
 def _report(options: argparse.Namespace, console: Console) -> int:
     path, out, y_test, sections = run_at(options.path), options.out, None, []
-    _as_it_was_made(path)
+    run = finished_run(options.path)
+    _as_it_was_made(run)
     if is_fit(options.path):
         fit, out = read_fit(options.path), out or options.path
         y_test = fit.y_test
-        found = None if y_test is None else bnn.quality(bnn.load_run(path), y_test)
+        found = None if y_test is None else bnn.quality(run, y_test)
         sections = [about(fit, found)]
     if options.y_test is not None:
         y_test = _numbers(options.y_test)
     with warnings_in_one_line():
-        baselines = _baselines(path) if options.baselines else None
+        baselines = _baselines(run) if options.baselines else None
         page = bnn.report(path, out, y_test=y_test, baselines=baselines, about=sections)
     console.print(f"page: {page}", markup=False)
     return 0
@@ -131,11 +133,10 @@ def _by_short_name(paths: list[Path]) -> dict[str, DataTree]:
     """The runs, named by their paths without what all of them begin with."""
     places = [path.absolute() for path in paths]
     shared = os.path.commonpath([place.parent for place in places])
-    return {str(place.relative_to(shared)): bnn.load_run(run_at(place)) for place in places}
+    return {str(place.relative_to(shared)): finished_run(place) for place in places}
 
 
-def _baselines(path: Path) -> bnn.Baselines:
-    run = bnn.load_run(path)
+def _baselines(run: DataTree) -> bnn.Baselines:
     data = run["constant_data"].to_dataset()
     if "x_test" not in data:
         raise bad_input(
@@ -147,11 +148,11 @@ def _baselines(path: Path) -> bnn.Baselines:
     return bnn.baselines(bnn.posterior_of(run), data["x_test"].values)
 
 
-def _as_it_was_made(path: Path) -> None:
+def _as_it_was_made(run: DataTree) -> None:
     """Compute in the precision of the run."""
     import jax
 
-    jax.config.update("jax_enable_x64", bnn.load_run(path).attrs.get("dtype") == "float64")
+    jax.config.update("jax_enable_x64", run.attrs.get("dtype") == "float64")
 
 
 def _numbers(path: Path) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib import metadata
@@ -16,23 +17,25 @@ from xarray import DataTree
 
 import bnnsample as bnn
 from bnnsample.checks import bad_input, check_count
+from bnnsample.cli.finished import check_file, finished_run
 from bnnsample.cli.help import WithDefaults
 from bnnsample.sampling.folder import read_record
 from bnnsample.sampling.functionals import KEPT
 from bnnsample.sampling.progress import Progress
 from bnnsample.tabular.fits import (
     RUN,
+    check_belongs,
     check_free_for,
+    claimed_for,
     fit_of,
     has_begun,
     read_fit,
     run_at,
-    write_fit,
 )
 from bnnsample.tabular.page import about
 from bnnsample.tabular.predictions import predictions, write_table
 from bnnsample.tabular.problem import Problem, Settings, pose
-from bnnsample.tabular.reading import check_pyarrow, digest, listed, read_table
+from bnnsample.tabular.reading import check_pyarrow, digest, listed, read_table, told_of_marks
 from bnnsample.terminal import Display, warnings_in_one_line
 
 DRAWS = 300
@@ -112,24 +115,28 @@ def _fit(options: argparse.Namespace, console: Console) -> int:
 
     jax.config.update("jax_enable_x64", True)
     if has_begun(options.out) and not options.dry_run:
-        run = _go_on(options, console)
-    else:
-        console.print("fitting scales to the evidence of the infinitely wide network")
+        with claimed_for(options.out, fit):
+            return finish(options.out, _go_on(options, console), console)
+    console.print("fitting scales to the evidence of the infinitely wide network")
+    with warnings_in_one_line():
         posterior = problem.posterior()
-        if options.dry_run:
-            return _preflight(posterior, problem, options.draws, console)
-        write_fit(options.out, fit)
-        run = _begin(posterior, problem, options, console)
-    return finish(options.out, run, console)
+    if options.dry_run:
+        return _preflight(posterior, problem, options.draws, console)
+    with claimed_for(options.out, fit):
+        return finish(options.out, _begin(posterior, problem, options, console), console)
 
 
 def _preflight(posterior: bnn.Posterior, problem: Problem, draws: int, console: Console) -> int:
-    chosen = problem.settings
+    chosen, began = problem.settings, time.monotonic()
     verdict = bnn.preflight(
         posterior, chains=chosen.chains, warmup=chosen.warmup, draws=draws,
         x_test=problem.x_test, seed=chosen.seed,
     )  # fmt: skip
-    console.print(f"{verdict}\nnothing was written", markup=False)
+    console.print(
+        f"{verdict}\nnote compilation: these checks took {time.monotonic() - began:.2g} seconds, "
+        "mostly to compile; a fit compiles about as long, beside that time\nnothing was written",
+        markup=False,
+    )
     return 0 if verdict.ok else 1
 
 
@@ -170,7 +177,9 @@ def _shown(folder: Path, console: Console) -> Iterator[Callable[[Progress], None
 
 def finish(folder: Path, run: DataTree, console: Console) -> int:
     """Scores, verdict, page and what to do next; the exit status is 1 where the verdict is bad."""
-    fit, verdict = read_fit(folder), bnn.diagnose(run)
+    fit = read_fit(folder)
+    check_belongs(folder, fit, run)
+    verdict = bnn.diagnose(run)
     console.print(str(verdict), markup=False)
     if doubts := bnn.posterior_predictive_check(run).failed:
         console.print("training targets, standardised, are not such as the model makes:")
@@ -202,16 +211,18 @@ def _predict(options: argparse.Namespace, console: Console) -> int:
             expected="another file",
             probably="the same path was given twice",
         )
+    check_file("--out", options.out)
     check_pyarrow(options.out)
+    run = finished_run(options.folder)
     table = read_table(options.data, text=fit.encoding.text_columns)
-    known = {column.name for column in fit.encoding.columns}
+    known = [column.name for column in fit.encoding.columns]
     unused = [name for name in table if name not in known]
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    found = predictions(fit, bnn.load_run(run_at(options.folder)), table)
+    found = predictions(fit, run, table)
     write_table(found, options.out)
-    for sentence in fit.encoding.told(table):
+    for sentence in (*told_of_marks(table, known), *fit.encoding.told(table)):
         console.print(f"  {sentence}", markup=False)
     if unused:
         console.print(f"  columns not used: {listed(unused)}", markup=False)

@@ -52,20 +52,40 @@ def _read(folder: Path) -> tuple[np.ndarray, ...]:
     subset = folder / "cifar10_subset.npz"
     if subset.is_file():
         with np.load(subset) as arrays:
-            return tuple(arrays[name] for name in ("x_train", "y_train", "x_test", "y_test"))
+            parts = [(arrays[f"x_{part}"], arrays[f"y_{part}"]) for part in ("train", "test")]
+        return (*_checked(subset, *parts[0]), *_checked(subset, *parts[1]))
     for version, suffix, read in (("bin", ".bin", _read_binary), ("py", "", _read_python)):
         for place in (folder, folder / f"cifar-10-batches-{version}"):
-            if (place / f"test_batch{suffix}").is_file():
-                paths = sorted(place.glob(f"data_batch_[0-9]{suffix}"))
-                x_train, y_train = (np.concatenate(p) for p in zip(*map(read, paths), strict=True))
-                return (x_train, y_train, *read(place / f"test_batch{suffix}"))
+            paths = sorted(place.glob(f"data_batch_[0-9]{suffix}"))
+            if paths and (place / f"test_batch{suffix}").is_file():
+                paths.append(place / f"test_batch{suffix}")
+                *training, test = (_checked(path, *read(path)) for path in paths)
+                x_train, y_train = (np.concatenate(part) for part in zip(*training, strict=True))
+                return (x_train, y_train, *test)
     raise bad_input(
         "CIFAR-10 folder",
         got=repr(str(folder)),
         expected="a folder with test_batch and data_batch_1, ... (the binary or the Python "
         "version), or with cifar10_subset.npz",
-        probably="the Matlab version, or another folder; the data are at "
+        probably="the Matlab version, a part of the files, or another folder; the data are at "
         "https://www.cs.toronto.edu/~kriz/cifar.html",
+    )
+
+
+def _checked(path: Path, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images and labels of a file, whatever its version, if each image has a label of a class."""
+    whole = labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
+    if not whole or len(labels) != len(images):
+        got = f"{len(images)} images and labels {labels.dtype} of shape {labels.shape}"
+    elif not (labels.min(initial=0) >= 0 and labels.max(initial=0) < len(CLASSES)):
+        got = f"labels from {labels.min()} to {labels.max()}"
+    else:
+        return images, labels
+    raise bad_input(
+        f"CIFAR-10 file {str(path)!r}",
+        got=got,
+        expected=f"for each image a whole number from 0 to {len(CLASSES) - 1}",
+        probably="CIFAR-100, or a file that was cut or put together by hand",
     )
 
 
@@ -101,8 +121,10 @@ def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
         with path.open("rb") as file:
             batch = _ArraysOnly(file, encoding="bytes").load()
         images = np.asarray(batch[b"data"], np.uint8).reshape(-1, *PLANES).transpose(0, 2, 3, 1)
-        labels = np.asarray(batch[b"labels"], np.uint8)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+        labels = np.asarray(batch[b"labels"])
+    except (
+        pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, OverflowError,
+    ) as error:  # fmt: skip
         raise bad_input(
             f"CIFAR-10 file {str(path)!r}",
             got=f"what cannot be read as a batch ({error})",

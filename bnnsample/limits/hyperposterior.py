@@ -33,8 +33,8 @@ memory grow with their cube and square. A choice: a search takes a minute or two
 
 MAX_ITERATIONS = 100
 LEFT_TO_GAIN = 0.5
-"""Nats that the search may miss the mode by, in the quadratic there, before it warns: one standard
-deviation."""
+"""Nats that the search may miss the mode by, in the quadratic there, before that is said: one
+standard deviation."""
 
 UNUSABLE = 1e10
 """The loss where the evidence is not finite, so that the search turns back."""
@@ -57,10 +57,22 @@ class Coordinates(NamedTuple):
 
 
 def hyperposterior(posterior: Posterior) -> Coordinates:
+    """``mode_and_curvature`` as a map for chains; warns where the search stopped short."""
+    coordinates, short = mode_and_curvature(posterior)
+    if short:
+        warn(
+            f"{short}; draws are exact all the same, but chains may move slowly: priors on a "
+            "narrower range may help"
+        )
+    return coordinates
+
+
+def mode_and_curvature(posterior: Posterior) -> tuple[Coordinates, str]:
     """Mode and root of the covariance, by Laplace, of a posterior's unconstrained hyperparameters.
 
     The evidence is that of the NNGP, by Laplace too where the likelihood is not Gaussian; of many
-    points, that of ``MOST_POINTS`` to the power of how many times as many there are.
+    points, that of ``MOST_POINTS`` to the power of how many times as many there are. With it, where
+    the search stopped short of the mode, a clause that says so, and an empty one elsewhere.
     """
     every = len(posterior.x)
     posterior = _some_points(posterior)
@@ -89,14 +101,14 @@ def hyperposterior(posterior: Posterior) -> Coordinates:
     covariance = (vectors / jnp.maximum(values, LARGEST_STD**-2)[None, :]) @ vectors.T
     value, slope = loss_and_slope(found.x)
     left = slope @ np.asarray(covariance, float) @ slope / 2
+    short = ""
     if value == UNUSABLE or left > LEFT_TO_GAIN:
-        short = "without a finite one" if value == UNUSABLE else f"{left:.2g} nats below it"
-        warn(
-            f"the search for the hyperparameters of highest evidence stopped {short} after "
-            f"{found.nit} steps; draws are exact all the same, but chains may move slowly: priors "
-            "on a narrower range may help"
+        where = "without a finite one" if value == UNUSABLE else f"{left:.2g} nats below it"
+        short = (
+            f"the search for the hyperparameters of highest evidence stopped {where} after "
+            f"{found.nit} steps"
         )
-    return Coordinates(jnp.asarray(found.x, start.dtype), cholesky(covariance))
+    return Coordinates(jnp.asarray(found.x, start.dtype), cholesky(covariance)), short
 
 
 def _some_points(posterior: Posterior) -> Posterior:

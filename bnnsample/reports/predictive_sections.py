@@ -178,7 +178,7 @@ def _scores(found: Quality, others: Mapping[str, Quality], left_out: Mapping[str
                 columns=("predictions of", *names),
                 rows=tuple(rows),
                 caption=f"Means over test points ± standard errors: {told}."
-                + (" RMSE and CRPS are in the units of the targets." if "RMSE" in names else "")
+                + (" RMSE and CRPS are in units of the run's targets." if "RMSE" in names else "")
                 + "".join(f" {name} is left out: {why}" for name, why in left_out.items()),
             ),
         ),
@@ -211,6 +211,6 @@ def _calibration(found: Quality) -> Section:
     )  # fmt: skip
     table = Table(
         ("central interval", "targets inside", "95 % of shares, if calibrated", "mean width"), rows,
-        "Width, or sharpness, is in the units of the targets.",
+        "Width, or sharpness, is in units of the run's targets.",
     )  # fmt: skip
     return Section("Calibration", parts=(picture, table))

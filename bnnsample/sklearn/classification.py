@@ -6,15 +6,15 @@ from typing import Any, Self
 
 import jax
 import numpy as np
-from scipy.special import softmax
 from sklearn.base import BaseEstimator
 
 from bnnsample.models.likelihoods.discrete import Categorical
 from bnnsample.models.posterior import Posterior
 from bnnsample.sampling.samplers.base import AbstractSampler
-from bnnsample.sklearn.preparation import as_inputs, seed_of
+from bnnsample.sklearn.preparation import as_inputs, seed_of, warn_not_converged
 from bnnsample.sklearn.sampling import Sampled, sampled
 from bnnsample.sklearn.tables import OfLabels
+from bnnsample.tabular.blocks import probabilities
 from bnnsample.tabular.scales import at_fitted_scales, network_with_priors
 
 
@@ -50,7 +50,8 @@ class BNNClassifier(Sampled, OfLabels, BaseEstimator):
         """Sample the posterior given inputs ``X`` (n, d) and labels ``y`` (n,) of any kind.
 
         ``sample_weight``: how often each row was seen, whole numbers. Raises ``ValueError`` for bad
-        data and settings; warns ``ConvergenceWarning`` where the chains did not converge.
+        data and settings; warns ``ConvergenceWarning`` where the chains, or the search for scales,
+        did not converge.
         """
         x, numbers = self._standardised(X, y, sample_weight)
         seed = seed_of(self.random_state)
@@ -59,7 +60,7 @@ class BNNClassifier(Sampled, OfLabels, BaseEstimator):
                 self.depth, self.width, len(self.classes_), self.activation
             )
             self.network_, self.likelihood_ = at_fitted_scales(
-                network, x, numbers, Categorical(), seed
+                network, x, numbers, Categorical(), seed, warn_not_converged
             )
             self.run_, self.verdict_ = sampled(
                 Posterior(self.network_, x, numbers, self.likelihood_), self.sampler,
@@ -69,5 +70,4 @@ class BNNClassifier(Sampled, OfLabels, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Posterior probabilities (m, classes) at ``X`` (m, d), in the order of ``classes_``."""
-        f = self._draws(as_inputs(self, X))["f"].values
-        return softmax(f, axis=-1).mean(axis=(0, 1))
+        return np.concatenate(self._by_rows(as_inputs(self, X), probabilities))

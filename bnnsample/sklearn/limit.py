@@ -8,17 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+from numpy.typing import ArrayLike
 from scipy.special import softmax
 from sklearn.base import BaseEstimator
 
+from bnnsample.checks import check_count
 from bnnsample.limits.conditioned import Conditioned, conditioned
 from bnnsample.limits.kernels import nngp
 from bnnsample.models.likelihoods.discrete import Categorical
 from bnnsample.models.posterior import Posterior
 from bnnsample.numerics import symmetric_root
-from bnnsample.sklearn.preparation import as_inputs, noise_of, seed_of
+from bnnsample.sklearn.preparation import as_inputs, noise_of, seed_of, warn_not_converged
 from bnnsample.sklearn.tables import OfLabels, OfNumbers
-from bnnsample.tabular.scales import at_fitted_scales, network_with_priors
+from bnnsample.tabular.scales import at_fitted_scales, distinct_rows, network_with_priors
 
 ANY_WIDTH = 1
 """The limit's kernel does not depend on it."""
@@ -48,7 +50,7 @@ class NNGPRegressor(OfNumbers, BaseEstimator):
         depth: int = 1,
         activation: str = "gelu",
         *,
-        noise_std: float | None = None,
+        noise_std: ArrayLike | None = None,
         random_state: Any = None,
     ) -> None:
         self.depth = depth
@@ -59,14 +61,20 @@ class NNGPRegressor(OfNumbers, BaseEstimator):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Condition on inputs ``X`` (n, d) and targets ``y`` (n,) or (n, o).
 
-        ``sample_weight``: how often each row was seen, whole numbers. Raises ``ValueError`` for bad
-        data and settings.
+        ``sample_weight``: how often each row was seen, whole numbers. Scales and noise are fitted
+        to the distinct rows, and the process given all is exact at these. Raises ``ValueError`` for
+        bad data and settings; warns ``ConvergenceWarning`` where the search for scales did not
+        converge.
         """
         x, targets = self._standardised(X, y, sample_weight)
         with jax.enable_x64(True):
             network = network_with_priors(self.depth, ANY_WIDTH, targets.shape[1], self.activation)
             noise, seed = noise_of(self.noise_std, self.y_scaler_), seed_of(self.random_state)
-            self.network_, self.likelihood_ = at_fitted_scales(network, x, targets, noise, seed)
+            # of copies the evidence grows without bound as the noise goes to 0
+            rows, _ = distinct_rows(x, targets)
+            self.network_, self.likelihood_ = at_fitted_scales(
+                network, x[rows], targets[rows], noise, seed, warn_not_converged
+            )
             self.given_ = given(Posterior(self.network_, x, targets, self.likelihood_))
         return self
 
@@ -82,6 +90,7 @@ class NNGPRegressor(OfNumbers, BaseEstimator):
 
     def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
         """New targets at ``X``, (m, n_samples) or (m, o, n_samples), each of one function."""
+        check_count("n_samples", n_samples)
         x, generator = as_inputs(self, X), np.random.default_rng(seed_of(random_state))
         with jax.enable_x64(True):
             mean = np.asarray(self.given_.marginals(jnp.asarray(x))[0])
@@ -102,7 +111,8 @@ class NNGPClassifier(OfLabels, BaseEstimator):
     """Gaussian-process classification with the kernel of an infinitely wide Bayesian network.
 
     By Laplace's approximation of the posterior of one logit for each class. Otherwise as
-    ``NNGPRegressor``; ``given_`` is the approximate process of standardised inputs.
+    ``NNGPRegressor``; ``given_`` is the approximate process of standardised inputs,
+    ``likelihood_`` that of labels.
     """
 
     def __init__(
@@ -116,7 +126,8 @@ class NNGPClassifier(OfLabels, BaseEstimator):
         """Condition on inputs ``X`` (n, d) and labels ``y`` (n,) of any kind.
 
         ``sample_weight``: how often each row was seen, whole numbers. Raises ``ValueError`` for bad
-        data and settings.
+        data and settings; warns ``ConvergenceWarning`` where the approximation, or the search for
+        scales, did not converge.
         """
         x, numbers = self._standardised(X, y, sample_weight)
         seed = seed_of(self.random_state)
@@ -124,8 +135,15 @@ class NNGPClassifier(OfLabels, BaseEstimator):
             network = network_with_priors(
                 self.depth, ANY_WIDTH, len(self.classes_), self.activation
             )
-            self.network_, likelihood = at_fitted_scales(network, x, numbers, Categorical(), seed)
-            self.given_ = given(Posterior(self.network_, x, numbers, likelihood))
+            self.network_, self.likelihood_ = at_fitted_scales(
+                network, x, numbers, Categorical(), seed, warn_not_converged
+            )
+            self.given_ = given(Posterior(self.network_, x, numbers, self.likelihood_))
+        if not self.given_.converged:
+            warn_not_converged(
+                "Laplace's approximation found no mode of the logits: probabilities may be far "
+                "off; BNNClassifier does without it"
+            )
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from numpy.typing import ArrayLike
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from bnnsample.checks import bad_input
+import bnnsample
+from bnnsample.checks import bad_input, check_scale
 from bnnsample.models.likelihoods.gaussian import Gaussian
-from bnnsample.tabular.scales import NOISE_PRIOR
+from bnnsample.tabular.scales import NOISE_PRIOR, distinct_rows
+
+PACKAGE = str(Path(bnnsample.__file__).parent)
+"""Warnings are as from the line outside it that called the estimator."""
 
 
 def as_inputs(estimator: Any, X: Any) -> Float[np.ndarray, "m d"]:
@@ -50,9 +58,39 @@ def seed_of(random_state: Any) -> int:
     return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))
 
 
-def noise_of(noise_std: float | None, y_scaler: StandardScaler) -> Gaussian:
+def noise_of(noise_std: ArrayLike | None, y_scaler: StandardScaler) -> Gaussian:
     """Gaussian noise of standardised targets, known or under a vague prior."""
     if noise_std is None:
         return Gaussian(NOISE_PRIOR)
-    scales = np.asarray(noise_std) / np.asarray(y_scaler.scale_)
+    units = np.asarray(y_scaler.scale_)
+    stds = np.asarray(noise_std, dtype=object)
+    if stds.shape not in ((), units.shape):
+        raise bad_input(
+            "noise_std",
+            got=f"an array of shape {stds.shape}",
+            expected=f"a number for all outputs, or an array {units.shape} with one for each",
+            probably="noise for each row, or targets of another number of columns",
+        )
+    for std in stds.flat:
+        check_scale("noise_std", std)
+    scales = stds.astype(float) / units
     return Gaussian(float(scales[0]) if scales.size == 1 else scales)
+
+
+def warn_not_converged(message: str) -> None:
+    """Warn of a fit that is not to be relied on, as scikit-learn does."""
+    warnings.warn(message, ConvergenceWarning, skip_file_prefixes=(PACKAGE,))
+
+
+def warn_of_copies(x: Float[np.ndarray, "n d"], y: Float[np.ndarray, "n o"]) -> None:
+    """Warn where most rows have copies, from which the noise cannot be learned."""
+    _, counts = distinct_rows(x, y)
+    copies = counts[counts > 1].sum()
+    if copies > len(x) / 2:
+        warnings.warn(
+            f"{copies} of {len(x)} rows are equal to others, targets included, by sample_weight or "
+            "in the table: given them the noise is near 0, and the network goes through every "
+            "target; give noise_std, or leave copies out",
+            UserWarning,
+            skip_file_prefixes=(PACKAGE,),
+        )

@@ -6,13 +6,22 @@ from typing import Any, Self
 
 import jax
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
+from bnnsample.checks import check_count
 from bnnsample.models.posterior import Posterior
 from bnnsample.sampling.samplers.base import AbstractSampler
-from bnnsample.sklearn.preparation import as_inputs, noise_of, seed_of
+from bnnsample.sklearn.preparation import (
+    as_inputs,
+    noise_of,
+    seed_of,
+    warn_not_converged,
+    warn_of_copies,
+)
 from bnnsample.sklearn.sampling import Sampled, sampled
 from bnnsample.sklearn.tables import OfNumbers
+from bnnsample.tabular.blocks import mean_and_std
 from bnnsample.tabular.scales import at_fitted_scales, network_with_priors
 
 
@@ -44,7 +53,8 @@ class BNNRegressor(Sampled, OfNumbers, BaseEstimator):
     posterior_
         What was sampled.
     verdict_
-        The findings of ``bnn.diagnose`` at thresholds for predictions.
+        The findings of ``bnn.diagnose`` at an R-hat of 1.05 and 25 effective draws for each chain,
+        which do for predictions; ``bnn.diagnose(model.run_)`` asks more of the same draws.
     x_scaler_, y_scaler_
         The standardisation.
     """
@@ -55,7 +65,7 @@ class BNNRegressor(Sampled, OfNumbers, BaseEstimator):
         width: int = 100,
         activation: str = "gelu",
         *,
-        noise_std: float | None = None,
+        noise_std: ArrayLike | None = None,
         sampler: AbstractSampler | None = None,
         chains: int = 4,
         warmup: int = 100,
@@ -75,15 +85,21 @@ class BNNRegressor(Sampled, OfNumbers, BaseEstimator):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Sample the posterior given inputs ``X`` (n, d) and targets ``y`` (n,) or (n, o).
 
-        ``sample_weight``: how often each row was seen, whole numbers. Raises ``ValueError`` for bad
-        data and settings; warns ``ConvergenceWarning`` where the chains did not converge.
+        ``sample_weight``: how often each row was seen, whole numbers. Draws are exact for all, so
+        that an unknown noise goes to 0 where most rows are copies: ``fit`` warns of that. Raises
+        ``ValueError`` for bad data and settings; warns ``ConvergenceWarning`` where the chains, or
+        the search for scales, did not converge.
         """
         x, targets = self._standardised(X, y, sample_weight)
+        if self.noise_std is None:
+            warn_of_copies(x, targets)
         seed = seed_of(self.random_state)
         with jax.enable_x64(True):
             self.likelihood_ = noise_of(self.noise_std, self.y_scaler_)
             network = network_with_priors(self.depth, self.width, targets.shape[1], self.activation)
-            self.network_, _ = at_fitted_scales(network, x, targets, self.likelihood_, seed)
+            self.network_, _ = at_fitted_scales(
+                network, x, targets, self.likelihood_, seed, warn_not_converged
+            )
             self.run_, self.verdict_ = sampled(
                 Posterior(self.network_, x, targets, self.likelihood_), self.sampler,
                 chains=self.chains, warmup=self.warmup, draws=self.draws, seed=seed,
@@ -95,15 +111,16 @@ class BNNRegressor(Sampled, OfNumbers, BaseEstimator):
 
         Of new targets, noise included, both of the shape of ``y``, in its units.
         """
-        f = self._draws(as_inputs(self, X))["f"].values
-        mean = self._in_units(f.mean(axis=(0, 1)))
+        x, noise = as_inputs(self, X), self._noise_std()
+        blocks = self._by_rows(x, lambda f: mean_and_std(f, noise))
+        mean, std = map(np.concatenate, zip(*blocks, strict=True))
         if not return_std:
-            return mean
-        variance = f.var(axis=(0, 1)) + np.mean(self._noise_std() ** 2, axis=(0, 1))
-        return mean, self._std_in_units(np.sqrt(variance))
+            return self._in_units(mean)
+        return self._in_units(mean), self._std_in_units(std)
 
     def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
         """New targets at ``X``, (m, n_samples) or (m, o, n_samples), each through one network."""
+        check_count("n_samples", n_samples)
         draws = self._draws(as_inputs(self, X), seed_of(random_state))["y"].values
         draws = draws.reshape(-1, *draws.shape[2:])
         generator = np.random.default_rng(seed_of(random_state))
@@ -111,8 +128,8 @@ class BNNRegressor(Sampled, OfNumbers, BaseEstimator):
         return np.stack([self._in_units(draws[index]) for index in chosen], axis=-1)
 
     def _noise_std(self) -> np.ndarray:
-        """(chain, draw, 1 or o), of standardised targets."""
+        """(draws, 1) or (1, 1 or o), of standardised targets."""
         if self.noise_std is None:
-            return self.run_.children["posterior"].dataset["noise_std"].values[..., None]
+            return self.run_.children["posterior"].dataset["noise_std"].values.reshape(-1, 1)
         known: Any = self.likelihood_
-        return np.asarray(known.noise_std).reshape(1, 1, -1)
+        return np.asarray(known.noise_std).reshape(1, -1)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from xarray import Dataset, DataTree
 
 from bnnsample.diagnostics.findings import Verdict
@@ -17,6 +17,8 @@ from bnnsample.models.posterior import Posterior
 from bnnsample.sampling.predict import predict
 from bnnsample.sampling.run import sample
 from bnnsample.sampling.samplers.base import AbstractSampler
+from bnnsample.sklearn.preparation import warn_not_converged
+from bnnsample.tabular.blocks import ROWS, outputs
 from bnnsample.tabular.scales import judged_rows
 
 RHAT, ESS_PER_CHAIN = 1.05, 25
@@ -38,6 +40,11 @@ class Sampled:
         x, y = groups["constant_data"].dataset["x"], groups["observed_data"].dataset["y"]
         with jax.enable_x64(True):
             return Posterior(self.network_, x.values, y.values, self.likelihood_)
+
+    def _by_rows(self, x: np.ndarray, of: Callable[[np.ndarray], Any]) -> list[Any]:
+        """``of`` the outputs (k, m, o) of all draws at standardised ``x``, some rows at a time."""
+        with jax.enable_x64(True):
+            return [of(f) for f in outputs(self.run_, x, self.posterior_, ROWS)]
 
     def _draws(self, x: np.ndarray, seed: int = 0) -> Dataset:
         """Outputs ``f`` and targets ``y`` at standardised inputs, (chain, draw, m, o)."""
@@ -62,10 +69,8 @@ def sampled(
     verdict = diagnose(run, rhat=RHAT, ess_per_chain=ESS_PER_CHAIN)
     if not verdict.ok:
         first = verdict.failed[0]
-        warnings.warn(
+        warn_not_converged(
             f"the chains did not converge: {first.name}, {first.figure}. {first.advice}, by "
-            "draws= or warmup=; .verdict_ has all findings",
-            ConvergenceWarning,
-            stacklevel=3,
+            "draws= or warmup=; .verdict_ has all findings"
         )
     return run, verdict

@@ -28,6 +28,13 @@ class OfNumbers(MultiOutputMixin, RegressorMixin):
         X, y = checked[0], np.asarray(checked[1], np.float64)
         self.y_ndim_ = y.ndim
         X, y = weighted(X, y.reshape(len(y), -1), sample_weight)
+        if (y == y[0]).all(axis=0).any():
+            raise bad_input(
+                "y",
+                got=f"n_samples={len(y)} with one value of a target",
+                expected="targets that differ",
+                probably="an identifier, a column of zeros, or a fold with one row",
+            )
         self.x_scaler_, self.y_scaler_ = StandardScaler().fit(X), StandardScaler().fit(y)
         return np.asarray(self.x_scaler_.transform(X)), np.asarray(self.y_scaler_.transform(y))
 

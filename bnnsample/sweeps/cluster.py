@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -24,6 +25,10 @@ from bnnsample.sweeps.shipped import Shipped, ship
 
 TRIES = 4
 """How often a point may be begun, in one sweep, by workers that died with it."""
+
+SUBMISSIONS = 5 * TRIES
+"""How often a point may be submitted that was not begun that often: its workers died as they
+started, or with others that were before it. A choice."""
 
 ANSWER = 5
 """Seconds that a scheduler has to answer."""
@@ -48,11 +53,13 @@ def outcomes(
     shipped = ship(measure)
     begun = {folder: attempts(folder) for folder in points}
     futures: dict[Future, Path] = {}
+    submitted = Counter[Path]()
     with _of_this_machine(workers) if scheduler is None else _at(scheduler) as client:
 
         def submit(folder: Path) -> Future:
             future = client.submit(_task, shipped, points[folder], folder, x64, pure=False)
             futures[future] = folder
+            submitted[folder] += 1
             return future
 
         flow = as_completed([submit(folder) for folder in points], loop=client.loop)
@@ -60,10 +67,11 @@ def outcomes(
             folder = futures[future]
             outcome = _outcome(future)
             if isinstance(outcome, KilledWorker):
-                if attempts(folder) - begun[folder] < TRIES:
+                tries = attempts(folder) - begun[folder]
+                if tries < TRIES and submitted[folder] < SUBMISSIONS:
                     flow.add(submit(folder))
                     continue
-                outcome = f"its worker died, {TRIES} times"
+                outcome = f"its worker died, {submitted[folder]} times"
             yield folder, outcome
 
 

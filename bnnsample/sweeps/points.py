@@ -47,9 +47,10 @@ def checked(point: Any) -> Row:
 
 
 def folder_name(point: Row) -> str:
-    """A name that can be read, and that no other point has."""
-    digest = hashlib.sha256(json.dumps(point, sort_keys=True).encode()).hexdigest()[:10]
-    settings = "_".join(f"{name}-{value}" for name, value in point.items())
+    """A name that can be read, of this point alone, in whatever order its settings come."""
+    text = json.dumps(point, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
+    settings = "_".join(f"{name}-{value}" for name, value in json.loads(text).items())
     return f"{re.sub(r'[^\w.+-]+', '-', settings)[:60]}-{digest}"
 
 
@@ -78,7 +79,14 @@ def measured(measure: Measure, point: Row, folder: Path, *, x64: bool) -> Outcom
     began = time.perf_counter()
     try:
         with jax.enable_x64(x64):
-            found = measure(point, folder)
+            found: Any = measure(point, folder)
+        if not isinstance(found, dict):
+            raise bad_input(
+                "measure",
+                got=f"a function that returned {found!r}",
+                expected="a dict from names to what was measured",
+                probably="a missing return, or a bare number",
+            )
         about["seconds"] = time.perf_counter() - began
         about |= {"device": environment()["device"], "cores": len(os.sched_getaffinity(0))}
         text = json.dumps(point | found | about)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import pickle
+import site
 import sys
+import sysconfig
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -48,10 +51,24 @@ def ship(function: Any) -> Shipped:
             "of one",
             probably="a lambda or a function inside another; workers=0 measures in this process",
         ) from error
-    installed = (sys.prefix, sys.base_prefix)
-    folders = [str(Path(folder).absolute()) for folder in sys.path]
-    own = tuple(folder for folder in folders if not folder.startswith(installed))
-    return Shipped(content, script, own)
+    return Shipped(content, script, own_folders(sys.path, installed_folders()))
+
+
+def installed_folders() -> set[str]:
+    """Where this Python has its standard library and what is installed, as other workers do."""
+    kinds = ("stdlib", "platstdlib", "purelib", "platlib")
+    paths = {sysconfig.get_path(kind) for kind in kinds}
+    return paths | {*site.getsitepackages(), site.getusersitepackages()}
+
+
+def own_folders(folders: Iterable[str], installed: Iterable[str]) -> tuple[str, ...]:
+    """Those of ``folders`` that are there and not of the ``installed``, as absolute paths."""
+    places = [Path(folder).absolute() for folder in folders]
+    return tuple(
+        str(place)
+        for place in places
+        if place.exists() and not any(place.is_relative_to(other) for other in installed)
+    )
 
 
 def _script() -> str | None:

@@ -22,8 +22,8 @@ class Number:
     """A column of numbers, or of yes and no as 1 and 0.
 
     Missing values become ``median``; where training rows had any, their number is ``missing`` and a
-    second column is 1 where they were. Then ``mean`` is taken off and ``std`` divided by, which are
-    0 and 1 of yes and no.
+    second column is 1 where they were; words beside yes and no are such. Then ``mean`` is taken off
+    and ``std`` divided by, which are 0 and 1 of yes and no.
     """
 
     name: str
@@ -46,14 +46,16 @@ class Number:
     def told(self, column: pd.Series) -> Iterator[str]:
         """What was done with values that are not as they should be."""
         if count := int(np.isnan(self._values(column)).sum()):
+            what = "missing or unknown" if self.is_bool else "missing"
             marked = ", and marked" if self.missing else ""
             yield (
-                f"{self.name}: {count} missing {'value' if count == 1 else 'values'}, filled with "
+                f"{self.name}: {count} {what} {'value' if count == 1 else 'values'}, filled with "
                 f"the median {self.median:g}{marked}"
             )
 
     def _values(self, column: pd.Series) -> Float[np.ndarray, " n"]:
-        if (kind := kind_of(column)) not in ("number", "bool"):
+        known = ("number", "bool", "text") if self.is_bool else ("number", "bool")
+        if (kind := kind_of(column)) not in known:
             raise bad_input(
                 f"column {self.name}",
                 got=kind,

@@ -6,19 +6,24 @@ writes it, ``report.html`` its page.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from jax.typing import ArrayLike
 from jaxtyping import Float
+from xarray import DataTree
 
 from bnnsample.checks import bad_input
 from bnnsample.files import PARTIAL, damaged, write_whole
-from bnnsample.sampling.folder import SETTINGS
+from bnnsample.sampling.folder import LOCK, SETTINGS
 from bnnsample.tabular import targets
 from bnnsample.tabular.encoding import Encoding
 from bnnsample.tabular.kinds import as_floats, as_text
@@ -32,11 +37,13 @@ TABLE, RUN = "table.json", "run"
 class Fit:
     """What was asked, of which file (``data``, its SHA-256), and what was learned of it.
 
-    ``held_out``: the targets of the rows that were held out, as they came.
+    ``rows``: SHA-256 of the inputs and targets that the run was given, by which the two are known
+    to belong together. ``held_out``: the targets of the rows that were held out, as they came.
     """
 
     settings: Settings
     data: str
+    rows: str
     encoding: Encoding
     target: Target
     held_out: tuple[float | str, ...]
@@ -51,7 +58,8 @@ def fit_of(problem: Problem, data: str) -> Fit:
     """What is written down of a problem, posed of a file with this digest."""
     plain = as_text if isinstance(problem.target, LabelTarget) else as_floats
     held_out = tuple(plain(problem.held_out).tolist())
-    return Fit(problem.settings, data, problem.encoding, problem.target, held_out)
+    rows = _digest_of_rows(problem.x, problem.y, problem.x_test)
+    return Fit(problem.settings, data, rows, problem.encoding, problem.target, held_out)
 
 
 def is_fit(path: Path) -> bool:
@@ -84,12 +92,51 @@ def check_free_for(folder: Path, fit: Fit) -> None:
         )
 
 
+def check_belongs(folder: Path, fit: Fit, run: DataTree) -> None:
+    """Raise ``ValueError`` where the run in a fit's folder is not of the rows of ``fit``."""
+    given = run.children["constant_data"].dataset
+    y = run.children["observed_data"].dataset["y"].values
+    if _digest_of_rows(given["x"].values, y, given["x_test"].values) != fit.rows:
+        raise bad_input(
+            str(folder),
+            got=f"{TABLE} of one fit and {RUN} of another",
+            expected="those that were written together",
+            probably="two fits that were copied into one folder; fit again, to another one",
+        )
+
+
+@contextlib.contextmanager
+def claimed_for(folder: Path, fit: Fit) -> Iterator[None]:
+    """The folder of ``fit``, made and written down, for this process alone until the block ends.
+
+    Raises ``ValueError`` for one of something else, and for one that another process is fitting to.
+    """
+    check_free_for(folder, fit)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise bad_input(
+                "out",
+                got=f"{folder}, to which another process is fitting",
+                expected="one process at a time",
+                probably="the same fit still goes on elsewhere",
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        check_free_for(folder, fit)  # another process may have had it since
+        write_fit(folder, fit)
+        yield
+
+
 def write_fit(folder: Path, fit: Fit) -> None:
     """Write down what was learned; a folder is a fit's from then on."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {
         "settings": asdict(fit.settings),
         "data": fit.data,
+        "rows": fit.rows,
         "encoding": fit.encoding.as_dict(),
         "target": targets.as_dict(fit.target),
         "held_out": list(fit.held_out),
@@ -116,12 +163,21 @@ def read_fit(folder: Path) -> Fit:
         return Fit(
             settings=Settings(**settings | {"drop": tuple(settings["drop"])}),
             data=content["data"],
+            rows=content["rows"],
             encoding=Encoding.of_dict(content["encoding"]),
             target=targets.of_dict(content["target"]),
             held_out=tuple(content["held_out"]),
         )
     except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, RecursionError) as error:
         raise damaged(path, f"what is no JSON of a fit ({error})") from error
+
+
+def _digest_of_rows(*arrays: ArrayLike) -> str:
+    found = hashlib.sha256()
+    for array in arrays:
+        numbers = np.asarray(array, np.float64)
+        found.update(repr(numbers.shape).encode() + numbers.tobytes())
+    return found.hexdigest()
 
 
 def _digest(content: Any) -> str:
@@ -147,4 +203,4 @@ def _check_same(folder: Path, wanted: Fit) -> None:
 
 
 def _foreign(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if not path.name.endswith(PARTIAL)]
+    return [p for p in folder.iterdir() if p.name != LOCK and not p.name.endswith(PARTIAL)]

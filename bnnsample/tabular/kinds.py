@@ -10,9 +10,26 @@ from jaxtyping import Float
 
 from bnnsample.checks import bad_input
 
+TRUTH = {"yes": 1.0, "no": 0.0, "true": 1.0, "false": 0.0}
+"""Words that are numbers, in any case."""
+
 
 def kind_of(column: pd.Series) -> str:
-    """``"number"``, ``"bool"``, ``"text"``, or else the name of a type."""
+    """``"number"``, ``"bool"``, ``"text"``, or else the name of a type.
+
+    Text of nothing but yes and no, or true and false, is ``"bool"``.
+    """
+    kind = _type_of(column)
+    return "bool" if kind == "text" and is_truth(column) else kind
+
+
+def is_truth(text: pd.Series) -> bool:
+    """Whether all words are yes or no, or all are true or false; False where there is none."""
+    words = {word.lower() for word in as_text(text).dropna().unique()}
+    return bool(words) and (words <= {"yes", "no"} or words <= {"true", "false"})
+
+
+def _type_of(column: pd.Series) -> str:
     kind = column.dtype
     if pd.api.types.is_object_dtype(kind):
         return _of_objects(column.dropna())
@@ -42,7 +59,10 @@ def _of_objects(values: pd.Series) -> str:
 
 
 def as_floats(column: pd.Series) -> Float[np.ndarray, " n"]:
-    """Numbers or truth values, NaN where they are missing."""
+    """Numbers or truth values, NaN where they are missing, and for other words than of truth."""
+    if _type_of(column) == "text":
+        truth = as_text(column).map(lambda word: TRUTH.get(word.lower()), na_action="ignore")
+        return truth.to_numpy(np.float64)
     return column.astype(object).where(column.notna(), np.nan).to_numpy(np.float64)
 
 

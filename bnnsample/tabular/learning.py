@@ -35,6 +35,8 @@ def learn(table: pd.DataFrame) -> Encoding:
     columns, left_out, refused = [], {}, {}
     for name, column in table.items():
         kind = kind_of(column)
+        if kind == "bool":
+            column = pd.Series(as_floats(column))
         if kind in USED and column.nunique(dropna=False) == 1:
             left_out[name] = "no value" if column.isna().all() else "one value in all rows"
         elif kind in ("number", "bool"):

@@ -18,10 +18,15 @@ def about(fit: Fit, found: Quality | None) -> Section:
         sentences.append(f"left out by --drop: {', '.join(fit.settings.drop)}")
     facts = Facts(dict(sentence.split(": ", 1) for sentence in sentences))
     if isinstance(fit.target, LabelTarget):
-        numbered = ", ".join(f"{place} {label}" for place, label in enumerate(fit.target.classes))
+        numbered = ", ".join(
+            f'{place} = "{label}"' for place, label in enumerate(fit.target.classes)
+        )
         return Section("The table", f"Below, classes are numbered: {numbered}.", (facts,))
     name, mean, std = fit.target.name, fit.target.mean, fit.target.std
-    text = f"Below, targets are standardised: ({name} - {mean:.4g}) / {std:.4g}."
+    text = (
+        f"In the other sections targets are those of the run, standardised: ({name} - {mean:.4g}) "
+        f"/ {std:.4g}; an error of 1 there is one of {std:.4g} in the units of {name}."
+    )
     if found is None:
         return Section("The table", text, (facts,))
     own = fit.target.in_units(found)

@@ -8,19 +8,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy.special import ndtr, softmax
+from scipy.special import ndtr
 from xarray import DataTree
 
 from bnnsample.files import replacing
-from bnnsample.sampling.predict import posterior_of, predict
+from bnnsample.sampling.predict import posterior_of
+from bnnsample.tabular.blocks import ROWS, mean_and_std, outputs, probabilities
 from bnnsample.tabular.fits import Fit
 from bnnsample.tabular.reading import is_parquet
 from bnnsample.tabular.targets import LabelTarget, NumberTarget
 
 QUANTILES = (0.05, 0.95)
-
-ROWS = 1024
-"""Predicted at a time, so that memory does not grow with the table."""
 
 WIDEST = 10.0
 """Noise standard deviations from any component within which all quantiles lie."""
@@ -36,12 +34,8 @@ def predictions(fit: Fit, run: DataTree, table: pd.DataFrame) -> pd.DataFrame:
     likeliest, named as the target, and the probability of each. Raises ``ValueError`` where columns
     are wanting, and for a run that is not finished.
     """
-    x = fit.encoding.encoded(table)
-    posterior = posterior_of(run)
     blocks = []
-    for start in range(0, len(x), ROWS):
-        f = predict(run, x[start : start + ROWS], posterior=posterior)["f"].values
-        f = f.reshape(-1, *f.shape[2:])
+    for f in outputs(run, fit.encoding.encoded(table), posterior_of(run), ROWS):
         if isinstance(fit.target, NumberTarget):
             noise = run.children["posterior"].dataset["noise_std"].values.ravel()
             blocks.append(_numbers(fit.target, f, noise))
@@ -63,11 +57,10 @@ def write_table(table: pd.DataFrame, path: Path) -> None:
 def _numbers(
     target: NumberTarget, f: Float[np.ndarray, "k m 1"], noise: Float[np.ndarray, " k"]
 ) -> pd.DataFrame:
-    f = f[..., 0]
-    std = np.sqrt(f.var(axis=0) + np.mean(noise**2))
-    found = {"mean": target.mean + target.std * f.mean(axis=0), "std": target.std * std}
+    mean, std = (part[:, 0] for part in mean_and_std(f, noise[:, None]))
+    found = {"mean": target.mean + target.std * mean, "std": target.std * std}
     for share in QUANTILES:
-        own = target.mean + target.std * quantile(f, noise, share)
+        own = target.mean + target.std * quantile(f[..., 0], noise, share)
         found[f"quantile_{100 * share:g}"] = own
     return pd.DataFrame(found)
 
@@ -86,7 +79,7 @@ def quantile(
 
 
 def _labels(target: LabelTarget, logits: Float[np.ndarray, "k m c"]) -> pd.DataFrame:
-    shares = softmax(logits, axis=-1).mean(axis=0)
+    shares = probabilities(logits)
     labels = np.asarray(target.classes)[shares.argmax(axis=1)]
     named: Iterator[tuple[str, np.ndarray]] = (
         (f"probability_{label}", share)

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from bnnsample.checks import bad_input, check_count
 from bnnsample.models.posterior import Posterior
+from bnnsample.tabular import repeats
 from bnnsample.tabular.encoding import Encoding
 from bnnsample.tabular.learning import learn, row_numbers
-from bnnsample.tabular.reading import column_of, drop_advice, listed
+from bnnsample.tabular.reading import column_of, drop_advice, listed, told_of_marks
 from bnnsample.tabular.scales import at_fitted_scales, judged_rows, network_with_priors
-from bnnsample.tabular.targets import Target, target_of, told
+from bnnsample.tabular.targets import NumberTarget, Target, target_of, told
 
 FEWEST_ROWS = 2
 
@@ -86,12 +87,17 @@ def pose(table: pd.DataFrame, settings: Settings) -> Problem:
     """
     rows, left_out = _with_target(table, settings)
     inputs = inputs_of(rows, (settings.target, *settings.drop))
-    train, test = _split(len(rows), settings)
     column: Any = rows[settings.target]
+    numbers = repeats.numbered(inputs.assign(**{settings.target: column}))
+    train, test = _split(numbers, settings)
     target = target_of(column, train, classes=settings.classes)
+    if isinstance(target, NumberTarget):
+        repeats.check_some_single(repeats.numbered(inputs)[train], numbers[train])
     encoding = learn(inputs.iloc[train])
     x = encoding.encoded(inputs.iloc[train])
     sentences = [target.sentence(), *told(column, target), *encoding.sentences()]
+    sentences += told_of_marks(table, [settings.target, *inputs])
+    sentences += repeats.told(numbers)
     if left_out:
         sentences.append(f"rows without {settings.target}, left out: {left_out}")
     if settings.drop:
@@ -142,10 +148,19 @@ def _with_target(table: pd.DataFrame, settings: Settings) -> tuple[pd.DataFrame,
     return rows, int(missing.sum())
 
 
-def _split(rows: int, settings: Settings) -> tuple[np.ndarray, np.ndarray]:
-    """Training rows and those held out, each in the order of the table."""
-    order = np.random.default_rng(settings.seed).permutation(rows)
+def _split(
+    numbers: Int[np.ndarray, " n"], settings: Settings
+) -> tuple[Int[np.ndarray, " k"], Int[np.ndarray, " m"]]:
+    """Training rows and those held out, each in the order of the table.
+
+    Rows of one number are on one side.
+    """
+    rows = len(numbers)
+    drawn = np.random.default_rng(settings.seed).permutation(rows)
+    order = repeats.side_by_side(drawn, numbers)
     count = max(1, round(settings.test * rows)) if settings.test else 0
+    while 0 < count < rows and numbers[order[count]] == numbers[order[count - 1]]:
+        count += 1
     if rows - count < FEWEST_ROWS:
         raise bad_input(
             "test",

@@ -6,19 +6,26 @@ import difflib
 import hashlib
 import importlib.util
 import shlex
-import warnings
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from bnnsample.checks import BadInput, bad_input
+from bnnsample.checks import bad_input
+from bnnsample.tabular.comma_separated import names_and_rows, unreadable
+from bnnsample.tabular.kinds import is_truth
 
 PARQUET = (".parquet", ".pq")
 
-SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-"""What a table that seems to have one column is probably separated by."""
+MARKS = frozenset(
+    {"na", "n/a", "nan", "-nan", "null", "none", "<na>", "#n/a", "#na", "#n/a n/a"}
+    | {"1.#ind", "-1.#ind", "1.#qnan", "-1.#qnan"}
+)
+"""What stands for a missing number, in any case: what pandas takes for it."""
+
+TAKEN = "taken for missing"
+"""The attribute of a table with the marks of each column that are not empty cells."""
 
 MOST_NAMED = 12
 """Columns or values that a line names."""
@@ -27,25 +34,14 @@ MOST_NAMED = 12
 def read_table(path: Path, *, text: Collection[str] = ()) -> pd.DataFrame:
     """The rows of a CSV file (commas, UTF-8, names in the first line), or of a Parquet file.
 
-    Cells that are empty, or are one of pandas' marks for it such as NA, are missing. Columns of a
-    CSV file named in ``text`` are read as they are written. Raises ``ValueError`` naming what is
-    wrong, ``OSError`` for a file that cannot be opened.
+    Cells that are empty are missing; among numbers, and among yes and no, ``MARKS`` are too, of
+    which ``told_of_marks`` speaks. Columns of a CSV file named in ``text`` are text whatever is in
+    them. Blanks around a text are no part of it. Raises ``ValueError`` naming what is wrong,
+    ``OSError`` for a file that cannot be opened.
     """
-    try:
-        table = _parquet(path) if is_parquet(path) else _csv(path, text)
-    except BadInput:
-        raise
-    except UnicodeDecodeError as error:
-        raise _unreadable(
-            path, "bytes that are not UTF-8", "another encoding, or another kind of file"
-        ) from error
-    except (ValueError, pd.errors.ParserWarning) as error:
-        reason = " ".join(str(error).split()).removeprefix("Error tokenizing data. C error: ")
-        raise _unreadable(
-            path, reason, "a truncated copy, cells with commas but no quotes, or another file"
-        ) from error
+    table = _parquet(path) if is_parquet(path) else _csv(path, text)
     if table.empty:
-        raise _unreadable(path, "no rows", "an empty or truncated file")
+        raise unreadable(path, "no rows", "an empty or truncated file")
     return table
 
 
@@ -91,18 +87,38 @@ def drop_advice(names: Iterable[Any]) -> str:
     return f"--drop {shlex.join(map(str, names))}"
 
 
+def told_of_marks(table: pd.DataFrame, names: Iterable[Any]) -> list[str]:
+    """What ``read_table`` took for missing in these columns though cells were not empty."""
+    taken = table.attrs.get(TAKEN, {})
+    return [f"{name}: {taken[name]}, taken for missing" for name in names if name in taken]
+
+
 def _csv(path: Path, text: Collection[str]) -> pd.DataFrame:
-    same: dict[str, Any] = {"skipinitialspace": True, "encoding": "utf-8-sig"}
-    first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **same)
-    names = [str(name).strip() for name in first.iloc[0]]
+    names, rows = names_and_rows(path)
     _check_names(path, names)
-    with warnings.catch_warnings():
-        # rows with more cells than there are names
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(
-            path, header=0, names=names, index_col=False, low_memory=False,
-            dtype={name: str for name in text if name in names}, **same,
-        )  # fmt: skip
+    cells = pd.DataFrame(rows, columns=pd.Index(names), dtype="str")
+    columns, taken = {}, {}
+    for name in names:
+        own = columns[name] = _stripped(cells[name])
+        marked = own.str.lower().isin(MARKS)
+        others = own[~marked].dropna().astype(object)
+        as_numbers: Any = pd.to_numeric(others, errors="coerce")
+        is_number = bool(as_numbers.notna().all())
+        if name in text or not (is_number or is_truth(others)):
+            continue
+        if marked.any():
+            taken[name] = f"{listed(own[marked].unique())} in {marked.sum()} of {len(own)} rows"
+        own = own.mask(marked)
+        columns[name] = pd.to_numeric(own.astype(object)) if is_number else own
+    table = pd.DataFrame(columns)
+    table.attrs[TAKEN] = taken
+    return table
+
+
+def _stripped(text: Any) -> pd.Series:
+    """Text without blanks around it, missing where nothing is left."""
+    text = text.str.strip()
+    return text.mask(text == "")
 
 
 def check_pyarrow(path: Path) -> None:
@@ -118,21 +134,24 @@ def check_pyarrow(path: Path) -> None:
 
 def _parquet(path: Path) -> pd.DataFrame:
     check_pyarrow(path)
-    table = pd.read_parquet(path, engine="pyarrow")
+    try:
+        table = pd.read_parquet(path, engine="pyarrow")
+    except ValueError as error:  # pyarrow's own are such
+        reason = " ".join(str(error).split())
+        raise unreadable(
+            path, f"no Parquet ({reason})", "a truncated copy or another file"
+        ) from error
     table = table.reset_index(drop=table.index.names == [None])
     table.columns = [str(name).strip() for name in table.columns]
     _check_names(path, list(table.columns))
-    return table
+    texts = [name for name in table if pd.api.types.is_string_dtype(table[name].dropna())]
+    return table.assign(**{name: _stripped(table[name]) for name in texts})
 
 
 def _check_names(path: Path, names: list[str]) -> None:
-    if len(names) == 1:
-        for mark, meant in SEPARATORS.items():
-            if mark in names[0]:
-                raise _unreadable(path, f"one column, named {names[0]!r}", f"{meant} between cells")
     if "" in names:
         place = names.index("") + 1
-        raise _unreadable(
+        raise unreadable(
             path, f"no name for column {place} of {len(names)}",
             "row numbers that were written along, as by pandas' to_csv without index=False"
             if place == 1 else "a comma too many in the first line",
@@ -141,7 +160,7 @@ def _check_names(path: Path, names: list[str]) -> None:
         probably = "two tables that were joined"
         if all(map(_is_number, names)):
             probably = "a table without names in its first line"
-        raise _unreadable(path, f"several columns named {listed(twice)}", probably)
+        raise unreadable(path, f"several columns named {listed(twice)}", probably)
 
 
 def _is_number(name: str) -> bool:
@@ -150,13 +169,3 @@ def _is_number(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _unreadable(path: Path, got: str, probably: str) -> BadInput:
-    return bad_input(
-        str(path),
-        got=got,
-        expected="a CSV file (commas, UTF-8, the columns' names in the first line) or a Parquet "
-        "file",
-        probably=probably,
-    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import numpyro.distributions as dist
 
+from bnnsample.checks import warn
 from bnnsample.diagnostics.baselines.evidence_mode import at_evidence_mode
 from bnnsample.models.builders import fcn
 from bnnsample.models.likelihoods.base import AbstractLikelihood
@@ -36,17 +38,31 @@ def network_with_priors(depth: int, width: int, outputs: int, activation: Any) -
 
 
 def at_fitted_scales(
-    network: Network, X: np.ndarray, y: np.ndarray, likelihood: AbstractLikelihood, seed: int
+    network: Network,
+    X: np.ndarray,
+    y: np.ndarray,
+    likelihood: AbstractLikelihood,
+    seed: int,
+    tell: Callable[[str], object] = warn,
 ) -> tuple[Network, AbstractLikelihood]:
     """``network`` and ``likelihood`` with their unknown scales at the mode of the evidence.
 
-    Of the infinitely wide network, by Laplace's approximation where noise is not Gaussian.
+    Of the infinitely wide network, by Laplace's approximation where noise is not Gaussian. ``tell``
+    gets a sentence where the mode was not found.
     """
     rows = np.arange(len(X))
     if len(X) > EVIDENCE_ROWS:
         rows = np.random.default_rng(seed).choice(len(X), EVIDENCE_ROWS, replace=False)
-    fitted = at_evidence_mode(Posterior(network, X[rows], y[rows], likelihood))
+    fitted = at_evidence_mode(Posterior(network, X[rows], y[rows], likelihood), tell)
     return jax.tree.map(_plain, (fitted.network, fitted.likelihood))
+
+
+def distinct_rows(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first of equal rows of inputs and targets, in their order, and how often each comes."""
+    both = np.column_stack([X, y.reshape(len(y), -1)])
+    _, rows, counts = np.unique(both, axis=0, return_index=True, return_counts=True)
+    order = np.argsort(rows)
+    return rows[order], counts[order]
 
 
 def judged_rows(X: np.ndarray) -> np.ndarray:

@@ -17,7 +17,7 @@ from bnnsample.models.likelihoods.base import AbstractLikelihood
 from bnnsample.models.likelihoods.discrete import Categorical
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.tabular.kinds import as_floats, as_text, check_finite, kind_of
-from bnnsample.tabular.reading import listed
+from bnnsample.tabular.reading import MARKS, listed
 from bnnsample.tabular.scales import NOISE_PRIOR
 
 MOST_CLASSES = 50
@@ -103,9 +103,19 @@ def target_of(column: pd.Series, train: np.ndarray, *, classes: bool) -> Target:
 
 
 def told(column: pd.Series, target: Target) -> list[str]:
-    """What is to be said of the numbers of a target."""
+    """What is to be said of the numbers of a target, and of labels that look like missing ones."""
     values = column.unique()
-    if isinstance(target, LabelTarget) or len(values) > FEW_VALUES:
+    if isinstance(target, LabelTarget):
+        marks = [label for label in target.classes if label.lower() in MARKS]
+        return (
+            [
+                f"{target.name} has the label {listed(marks)}: where that means missing, leave the "
+                "cell empty"
+            ]
+            if marks
+            else []
+        )
+    if len(values) > FEW_VALUES:
         return []
     if np.any(as_floats(column) % 1):
         return []

@@ -8,9 +8,10 @@ import subprocess
 import pytest
 
 from bnnsample.cli import _parser, main
+from bnnsample.cli.completion import SHELLS
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "tcsh"])
+@pytest.mark.parametrize("shell", SHELLS)
 def test_scripts_name_every_command(shell, capsys):
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
@@ -23,6 +24,14 @@ def test_scripts_name_every_command(shell, capsys):
     if shutil.which(shell):
         done = subprocess.run([shell, "-n"], input=script, text=True, capture_output=True)
         assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_other_shells_are_refused_in_a_line(capsys):
+    assert main(["completion", "fish"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: argument shell: invalid choice: 'fish'")
+    assert all(shell in error for shell in SHELLS)
+    assert error.count("\n") == 1
 
 
 def completed(script: str, words: str, folder: str) -> set[str]:

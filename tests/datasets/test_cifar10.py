@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -143,4 +144,48 @@ def test_a_broken_download_is_refused(
     path = tmp_path / "data_batch_2.bin"
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(ValueError, match=r"data_batch_2\.bin"):
+        load_cifar10(tmp_path, train=2, test=2)
+
+
+def test_a_folder_without_training_batches_is_refused(
+    tmp_path: Path, batches: dict[str, tuple[np.ndarray, np.ndarray]]
+) -> None:
+    write_binary(tmp_path, {"test_batch": batches["test_batch"]})
+    with pytest.raises(ValueError, match="CIFAR-10 folder: got .*a part of the files"):
+        load_cifar10(tmp_path, train=2, test=2)
+
+
+def write_subset(folder: Path, batches: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    folder.mkdir(exist_ok=True)
+    (x_train, y_train), (x_test, y_test) = batches["data_batch_1"], batches["test_batch"]
+    np.savez(
+        folder / "cifar10_subset.npz",
+        x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("write", [write_binary, write_python, write_subset])
+def test_a_label_of_no_class_is_refused(
+    write: Callable[..., None],
+    tmp_path: Path,
+    batches: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> None:
+    for label in (12, 255) if write is write_binary else (12, 300, -1):
+        images, labels = batches["data_batch_1"]
+        labels = labels.astype(int)
+        labels[1] = label
+        write(tmp_path, batches | {"data_batch_1": (images, labels)})
+        with pytest.raises(ValueError, match=f"got labels from .*{label}.*; expected .* 0 to 9"):
+            load_cifar10(tmp_path, train=2, test=2)
+
+
+@pytest.mark.parametrize("write", [write_python, write_subset])
+def test_fewer_labels_than_images_are_refused(
+    write: Callable[..., None],
+    tmp_path: Path,
+    batches: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> None:
+    images, labels = batches["data_batch_1"]
+    write(tmp_path, batches | {"data_batch_1": (images, labels[:-1])})
+    with pytest.raises(ValueError, match=r"got 4 images and labels \w+ of shape \(3,\)"):
         load_cifar10(tmp_path, train=2, test=2)

@@ -11,7 +11,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 
 import bnnsample as bnn
-from bnnsample.sklearn import BNNClassifier, BNNRegressor, NNGPClassifier, NNGPRegressor
+from bnnsample.sklearn import BNNClassifier, BNNRegressor, NNGPClassifier, NNGPRegressor, sampling
+from bnnsample.tabular import blocks
 from tests.estimators.test_conventions import QUICK, labels, short, table
 
 
@@ -101,6 +102,26 @@ def test_probabilities_are_averaged_over_draws_in_the_order_of_classes(rng):
         f = bnn.predict(model.run_, x, posterior=model.posterior_)["f"].values
     np.testing.assert_allclose(model.predict_proba(X), softmax(f, axis=-1).mean(axis=(0, 1)))
     assert model.score(X, labels(y)) > 0.7
+
+
+@short
+@pytest.mark.parametrize("estimator", [BNNRegressor, BNNClassifier])
+def test_predictions_by_blocks_of_rows_are_those_of_all_at_once(estimator, rng, monkeypatch):
+    X, y = table(rng)
+    classes = estimator is BNNClassifier
+    model = estimator(**QUICK, random_state=0).fit(X, labels(y) if classes else y)
+
+    def predicted():
+        return model.predict_proba(X) if classes else np.stack(model.predict(X, True))
+
+    whole, sizes = predicted(), []
+    monkeypatch.setattr(sampling, "ROWS", 7)
+    monkeypatch.setattr(
+        blocks, "predict",
+        lambda run, x, **more: sizes.append(len(x)) or bnn.predict(run, x, **more),
+    )  # fmt: skip
+    np.testing.assert_allclose(predicted(), whole, rtol=1e-12)
+    assert sizes == [7, 7, 7, 7, 2]
 
 
 def test_the_limit_classifies_what_it_has_seen(rng):

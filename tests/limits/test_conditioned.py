@@ -10,6 +10,7 @@ import pytest
 import scipy.stats
 
 import bnnsample as bnn
+from bnnsample.diagnostics.baselines.evidence_mode import at_evidence_mode
 from bnnsample.limits import hyperposterior as search
 from bnnsample.limits.conditioned import conditioned, limit_kernel
 from bnnsample.limits.hyperposterior import hyperposterior, log_evidence
@@ -284,8 +285,16 @@ def test_hyperparameters_of_other_likelihoods_have_mode_and_curvature_too(case, 
     np.testing.assert_allclose(curvature, -np.eye(size), atol=5e-3 if X64 else 0.2)
 
 
-def test_a_search_that_stopped_short_of_the_mode_warns(data, monkeypatch):
+@pytest.mark.parametrize(
+    ("use", "consequence"),
+    [(hyperposterior, "draws are exact all the same"), (at_evidence_mode, "used all the same")],
+)
+def test_a_search_that_stopped_short_of_the_mode_warns_of_what_follows(
+    use, consequence, data, monkeypatch
+):
     monkeypatch.setattr(search, "MAX_ITERATIONS", 1)
-    with pytest.warns(RuntimeWarning, match=r"nats below it after 1 steps") as seen:
-        hyperposterior(unknown(data, dist.LogNormal(6.0, 3.0)))
+    with pytest.warns(
+        RuntimeWarning, match=f"nats below it after 1 steps; .*{consequence}"
+    ) as seen:
+        use(unknown(data, dist.LogNormal(6.0, 3.0)))
     assert seen[0].filename == __file__

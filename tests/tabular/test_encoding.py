@@ -166,3 +166,31 @@ def test_columns_like_row_numbers_are_named():
     table = pd.DataFrame({"row": range(20), "year": [1990, 1991] * 10, "x": np.arange(20) / 3})
     assert list(row_numbers(table)) == ["row"]
     assert list(row_numbers(table.sample(frac=1, random_state=0))) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "as_numbers"),
+    [
+        (["yes", "No", "YES", "no"], [1, 0, 1, 0]),
+        (["true", "False", "TRUE", "true"], [1, 0, 1, 1]),
+        (["yes", None, "no", "no"], [1, 0, 0, 0]),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["str", object, "category"])
+def test_yes_and_no_are_1_and_0_in_any_case(words, as_numbers, dtype):
+    table = pd.DataFrame({"fence": pd.Series(words, dtype=dtype)})
+    encoding = learn(table)
+    assert encoding.features[0] == "fence"
+    assert encoding.sentences()[0] == "yes or no, as 1 and 0: fence"
+    np.testing.assert_array_equal(encoding.encoded(table)[:, 0], as_numbers)
+    new = pd.DataFrame({"fence": ["yes", "perhaps", "yes"]})
+    assert encoding.encoded(new)[:, 0].tolist()[::2] == [1, 1]
+    assert "fence: 1 missing or unknown value, filled with the median" in encoding.told(new)[0]
+
+
+def test_other_words_and_words_of_both_kinds_are_texts():
+    for words in (["yes", "no", "unknown"], ["yes", "false", "no"], ["y", "n", "y"]):
+        assert len(learn(pd.DataFrame({"a": words})).features) == len(set(words))
+    assert learn(pd.DataFrame({"a": ["yes", "Yes"], "b": [1, 2]})).left_out == {
+        "a": "one value in all rows"
+    }

@@ -12,7 +12,15 @@ import pytest
 
 import bnnsample as bnn
 from bnnsample.diagnostics.quality.quality import quality
-from bnnsample.tabular.fits import TABLE, check_free_for, fit_of, read_fit, run_at, write_fit
+from bnnsample.tabular.fits import (
+    TABLE,
+    check_free_for,
+    claimed_for,
+    fit_of,
+    read_fit,
+    run_at,
+    write_fit,
+)
 from bnnsample.tabular.problem import Settings, pose
 from tests.conftest import X64
 from tests.tabular.tables import diabetes, wine
@@ -59,6 +67,49 @@ def test_few_whole_numbers_are_told_to_be_labels_perhaps():
     assert any("add --classes" in s for s in pose(table, Settings("grape")).sentences)
     halves = pose(table.assign(grape=table["grape"] / 2), Settings("grape"))
     assert not any("--classes" in s for s in halves.sentences)
+
+
+def test_labels_that_look_like_missing_ones_stay_and_are_told():
+    table = wine(60).replace({"grape": {"barolo": "None"}})
+    posed = pose(table, Settings("grape", classes=True))
+    assert posed.target.classes == ("None", "barbera", "grignolino")
+    assert any("grape has the label None: " in sentence for sentence in posed.sentences)
+    plain = pose(wine(60), Settings("grape", classes=True)).sentences
+    assert not any("leave the cell empty" in sentence for sentence in plain)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_copies_of_a_row_are_told_and_stay_on_one_side_of_the_split(seed):
+    table = diabetes(80)
+    copied = pd.concat([table, table.iloc[:30], table.iloc[:10]], ignore_index=True)
+    settings = Settings("progression", test=0.3, seed=seed)
+    posed = pose(copied, settings)
+    told = [sentence for sentence in posed.sentences if "repeat another" in sentence]
+    assert "rows that repeat another exactly, in inputs and target: 40," in told[0]
+    held_out = set(posed.held_out)
+    train = set(copied.drop(index=posed.held_out.index)["progression"])
+    shared = set(table["progression"][~table["progression"].duplicated(keep=False)])
+    assert not held_out & train & shared
+    assert 36 <= len(posed.held_out) <= 38
+    # negative control: by rows alone copies are on both sides
+    order = np.random.default_rng(seed).permutation(120)
+    by_rows = copied["progression"].to_numpy()[order]
+    assert set(by_rows[:36]) & set(by_rows[36:]) & shared
+    assert not any("repeat" in sentence for sentence in pose(table, settings).sentences)
+
+
+def test_a_table_of_copies_alone_has_no_noise_to_learn():
+    table = diabetes(40)
+    twice = pd.concat([table, table], ignore_index=True)
+    with pytest.raises(bnn.BadInput, match=r"copies of 36, none of which is .*drop_duplicates\(\)"):
+        pose(twice, Settings("progression"))
+    single = pd.concat([twice, table.iloc[:1].assign(age=0.5)], ignore_index=True)
+    assert len(pose(single, Settings("progression", test=0)).x) == 81
+    # inputs with two targets say what the noise is
+    noisy = pd.concat([twice, twice.assign(progression=twice["progression"] + 5)])
+    assert len(pose(noisy, Settings("progression")).x)
+    labels = pd.concat([wine(40), wine(40)], ignore_index=True)
+    assert len(pose(labels, Settings("grape", classes=True)).x)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +181,26 @@ def test_a_folder_is_for_one_table_and_its_settings(tmp_path):
     (tmp_path / TABLE).rename(tmp_path / "notes.txt")
     with pytest.raises(bnn.BadInput, match="which holds something else"):
         check_free_for(tmp_path, fit)
+
+
+def test_a_folder_has_one_fit_at_a_time(tmp_path):
+    fit = fit_of(pose(diabetes(40), Settings("progression")), "digest")
+    other = fit_of(pose(diabetes(40), Settings("progression", seed=1)), "digest")
+    assert fit.rows != other.rows
+    check_free_for(tmp_path / "fit", other)
+    with claimed_for(tmp_path / "fit", fit):
+        with (
+            pytest.raises(bnn.BadInput, match="to which another process is fitting"),
+            claimed_for(tmp_path / "fit", fit),
+        ):
+            pass
+        with (
+            pytest.raises(bnn.BadInput, match="a fit with seed 0; expected seed 1"),
+            claimed_for(tmp_path / "fit", other),
+        ):
+            pass
+    with claimed_for(tmp_path / "fit", fit):
+        assert read_fit(tmp_path / "fit") == fit
 
 
 def test_scores_in_units_are_those_of_targets_in_units():
