@@ -18,7 +18,7 @@ import pytest
 import bnnsample as bnn
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-LONG = ("classes.py", "widths_resnet.py")
+LONG = ("classes.py", "finite_vs_infinite.py", "power.py", "samplers.py", "widths_resnet.py")
 FILES = [
     pytest.param(
         str(path.relative_to(EXPERIMENTS)),
@@ -78,6 +78,7 @@ def test_it_runs(name: str, data: Path) -> None:
     assert done.stdout
 
 
+@pytest.mark.slow
 def test_cifar10_goes_on_from_the_kernels_it_stored(data: Path) -> None:
     first = run("cifar10_nngp.py", data)
     stores = sorted((data / "results").glob("*/*.zarr"))
@@ -90,6 +91,7 @@ def test_cifar10_goes_on_from_the_kernels_it_stored(data: Path) -> None:
     assert accuracy == [line.split("|")[2] for line in again.stdout.splitlines() if "onv" in line]
 
 
+@pytest.mark.slow
 def test_uci_goes_on_where_it_stopped_and_names_missing_data(data: Path) -> None:
     first, again = (run("uci.py", data) for _ in range(2))
     rows = [line for line in first.stdout.splitlines() if line.startswith("{")]

@@ -60,7 +60,7 @@ def sampled(point: dict[str, Any], folder: Path, killed: bool = False) -> dict[s
 
 
 def doubled(point: dict[str, Any], folder: Path, mistake: str = "") -> dict[str, Any]:
-    """Of ``x``; the point may fail, kill its worker, or wait at its first attempt."""
+    """Of ``x``; the point may fail, kill its worker, or wait: for a file, or the first time."""
     with (folder / "begun").open("a") as file:
         file.write(f"{os.getpid()}\n")
     if point.get("fails") == "error":
@@ -69,6 +69,8 @@ def doubled(point: dict[str, Any], folder: Path, mistake: str = "") -> dict[str,
         os.kill(os.getpid(), signal.SIGKILL)
     if "waits" in point and len((folder / "begun").read_text().splitlines()) == 1:
         time.sleep(point["waits"])
+    while "after" in point and not Path(point["after"]).exists():
+        time.sleep(0.05)
     return {"twice": 2 * point["x"], "dtype": str(jnp.zeros(1).dtype)}
 
 
@@ -120,7 +122,8 @@ def test_a_point_whose_worker_is_killed_is_resumed_by_another(tmp_path: Path) ->
 def test_rows_are_in_the_order_of_the_points_and_measured_once(
     scheduler: str, tmp_path: Path
 ) -> None:
-    points = [{"x": 1, "waits": 1.0}, {"x": 2}, {"x": 3}, {"x": 2}]
+    other = tmp_path / folder_name({"x": 2}) / "row.json"
+    points = [{"x": 1, "after": str(other)}, {"x": 2}, {"x": 3}, {"x": 2}]
     seen: list[int] = []
     first = bnn.sweep(
         doubled, points, tmp_path, scheduler=scheduler, on_row=lambda row: seen.append(row["x"])

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 from scipy.optimize import minimize
 
@@ -121,7 +122,7 @@ def _some_points(posterior: Posterior) -> Posterior:
 
 @jax.jit
 def log_evidence(
-    posterior: Posterior, kernel: KernelFunction, z: Float[Array, " k"], power: float = 1.0
+    posterior: Posterior, kernel: KernelFunction, z: Float[Array, " k"], power: ArrayLike = 1.0
 ) -> Float[Array, ""]:
     """``log p(y | z)^power p(z)`` of the limit at unconstrained hyperparameters ``z``."""
     values, log_prior = constrained(posterior.hyperpriors, z)

@@ -77,6 +77,7 @@ np.save("found.npy", model.{method}(X))
 
 
 @short
+@pytest.mark.filterwarnings("ignore:.*rows are equal to others:UserWarning")
 @pytest.mark.parametrize("estimator", EACH)
 def test_rows_in_any_order_and_weights_as_repetitions_fit_the_same(estimator, rng):
     X, y = table(rng)
