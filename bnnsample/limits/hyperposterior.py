@@ -127,7 +127,7 @@ def log_evidence(
     """``log p(y | z)^power p(z)`` of the limit at unconstrained hyperparameters ``z``."""
     values, log_prior = constrained(posterior.hyperpriors, z)
     given = conditioned(posterior.given(values), substitute(kernel, values))
-    return power * given.log_evidence + log_prior
+    return jnp.asarray(power) * given.log_evidence + log_prior
 
 
 _gradient = jax.jit(jax.value_and_grad(log_evidence, argnums=2))
