@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -116,16 +115,6 @@ class Record:
         self.folder.mkdir(parents=True, exist_ok=True)
         write_whole(self.path, json.dumps({"rows": self.rows, **environment()}, indent=1) + "\n")
         print(json.dumps(about), f"{row['seconds']:.0f} s", flush=True)
-
-    def measured(self, about: Row, measure: Callable[[], Row]) -> Row:
-        """The row ``about`` this, measured and stored unless it was before."""
-        known = self.known(about)
-        if known is None:
-            began = time.perf_counter()
-            known = about | measure()
-            known |= {"seconds": time.perf_counter() - began, "device": environment()["device"]}
-            self.add(about, known)
-        return known
 
     def swept(
         self, measure: Measure, points: Iterable[Row], options: argparse.Namespace

@@ -18,9 +18,15 @@ from bnnsample.limits.kernels import nngp
 from bnnsample.models.likelihoods.discrete import Categorical
 from bnnsample.models.posterior import Posterior
 from bnnsample.numerics import symmetric_root
-from bnnsample.sklearn.preparation import as_inputs, noise_of, seed_of, warn_not_converged
+from bnnsample.sklearn.preparation import (
+    as_inputs,
+    distinct_rows,
+    noise_of,
+    seed_of,
+    warn_not_converged,
+)
 from bnnsample.sklearn.tables import OfLabels, OfNumbers
-from bnnsample.tabular.scales import at_fitted_scales, distinct_rows, network_with_priors
+from bnnsample.tabular.scales import at_fitted_scales, network_with_priors
 
 ANY_WIDTH = 1
 """The limit's kernel does not depend on it."""

@@ -17,7 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 import bnnsample
 from bnnsample.checks import bad_input, check_scale
 from bnnsample.models.likelihoods.gaussian import Gaussian
-from bnnsample.tabular.scales import NOISE_PRIOR, distinct_rows
+from bnnsample.tabular.scales import NOISE_PRIOR
 
 PACKAGE = str(Path(bnnsample.__file__).parent)
 """Warnings are as from the line outside it that called the estimator."""
@@ -51,6 +51,14 @@ def weighted(
     order = np.lexsort(np.column_stack([X, y.reshape(len(y), -1)]).T[::-1])
     order = np.repeat(order, counts[order])
     return X[order], y[order]
+
+
+def distinct_rows(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first of equal rows of inputs and targets, in their order, and how often each comes."""
+    both = np.column_stack([X, y.reshape(len(y), -1)])
+    _, rows, counts = np.unique(both, axis=0, return_index=True, return_counts=True)
+    order = np.argsort(rows)
+    return rows[order], counts[order]
 
 
 def seed_of(random_state: Any) -> int:

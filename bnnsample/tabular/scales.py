@@ -57,14 +57,6 @@ def at_fitted_scales(
     return jax.tree.map(_plain, (fitted.network, fitted.likelihood))
 
 
-def distinct_rows(X: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The first of equal rows of inputs and targets, in their order, and how often each comes."""
-    both = np.column_stack([X, y.reshape(len(y), -1)])
-    _, rows, counts = np.unique(both, axis=0, return_index=True, return_counts=True)
-    order = np.argsort(rows)
-    return rows[order], counts[order]
-
-
 def judged_rows(X: np.ndarray) -> np.ndarray:
     """Training inputs at which the chains of a run are compared."""
     count = min(len(X), JUDGED_POINTS)

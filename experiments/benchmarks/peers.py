@@ -119,7 +119,7 @@ def apart(name: str, data: str, width: int, options: argparse.Namespace) -> Row:
     command += ["--widths", str(width), "--budget", str(options.budget)]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=options.budget + GRACE
+            command, stdout=subprocess.PIPE, text=True, check=True, timeout=options.budget + GRACE
         )
     except subprocess.TimeoutExpired:
         return {"failed": f"no draw in time: warm-up takes over {options.budget + GRACE:.0f} s"}
@@ -141,7 +141,7 @@ def ensemble_of_bde(data: str, width: int, options: argparse.Namespace) -> Row:
         settings = BDE_SETTINGS | {"samples": samples}
         script = Path(__file__).parent / "peer_bde.py"
         command = [options.bde, script, given, out, str(width), *map(str, settings.values())]
-        subprocess.run(command, capture_output=True, check=True)
+        subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
         arrays = np.load(out)
         return arrays, float(arrays["seconds"])
 
