@@ -121,11 +121,15 @@ class BNNRegressor(Sampled, OfNumbers, BaseEstimator):
     def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
         """New targets at ``X``, (m, n_samples) or (m, o, n_samples), each through one network."""
         check_count("n_samples", n_samples)
-        draws = self._draws(as_inputs(self, X), seed_of(random_state))["y"].values
-        draws = draws.reshape(-1, *draws.shape[2:])
-        generator = np.random.default_rng(seed_of(random_state))
-        chosen = generator.choice(len(draws), n_samples, replace=n_samples > len(draws))
-        return np.stack([self._in_units(draws[index]) for index in chosen], axis=-1)
+        x, generator = as_inputs(self, X), np.random.default_rng(seed_of(random_state))
+        sizes = self.run_.children["posterior"].sizes
+        count = sizes["chain"] * sizes["draw"]
+        chosen = generator.choice(count, n_samples, replace=n_samples > count)
+        f = np.concatenate(self._by_rows(x, lambda f: f[chosen]), axis=1)
+        noise_std = self._noise_std()
+        noise_std = np.broadcast_to(noise_std, (count, noise_std.shape[1]))[chosen, None]
+        y = f + noise_std * generator.standard_normal(f.shape)
+        return np.stack([self._in_units(one) for one in y], axis=-1)
 
     def _noise_std(self) -> np.ndarray:
         """(draws, 1) or (1, 1 or o), of standardised targets."""

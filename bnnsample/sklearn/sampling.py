@@ -7,14 +7,13 @@ from typing import Any
 
 import jax
 import numpy as np
-from xarray import Dataset, DataTree
+from xarray import DataTree
 
 from bnnsample.diagnostics.findings import Verdict
 from bnnsample.diagnostics.verdict import diagnose
 from bnnsample.models.likelihoods.base import AbstractLikelihood
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import Posterior
-from bnnsample.sampling.predict import predict
 from bnnsample.sampling.run import sample
 from bnnsample.sampling.samplers.base import AbstractSampler
 from bnnsample.sklearn.preparation import warn_not_converged
@@ -45,11 +44,6 @@ class Sampled:
         """``of`` the outputs (k, m, o) of all draws at standardised ``x``, some rows at a time."""
         with jax.enable_x64(True):
             return [of(f) for f in outputs(self.run_, x, self.posterior_, ROWS)]
-
-    def _draws(self, x: np.ndarray, seed: int = 0) -> Dataset:
-        """Outputs ``f`` and targets ``y`` at standardised inputs, (chain, draw, m, o)."""
-        with jax.enable_x64(True):
-            return predict(self.run_, x, posterior=self.posterior_, seed=seed)
 
 
 def sampled(

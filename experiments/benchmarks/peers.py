@@ -113,43 +113,42 @@ def one(name: str, data: str, width: int, budget: float) -> Row:
     return {"seconds": time.perf_counter() - began} | density(predictive, y_test)
 
 
-def apart(name: str, data: str, width: int, options: argparse.Namespace) -> Row:
+def apart(about: Row) -> Row:
     """The same in a process of its own, which is stopped where it has nothing in time."""
-    command = [sys.executable, __file__, "--one", name, "--data", data]
-    command += ["--widths", str(width), "--budget", str(options.budget)]
+    longest = about["budget"] + GRACE
+    command = [sys.executable, __file__, "--one", about["method"], "--data", about["data"]]
+    command += ["--widths", str(about["width"]), "--budget", str(about["budget"])]
     try:
         done = subprocess.run(
-            command, stdout=subprocess.PIPE, text=True, check=True, timeout=options.budget + GRACE
+            command, stdout=subprocess.PIPE, text=True, check=True, timeout=longest
         )
     except subprocess.TimeoutExpired:
-        return {"failed": f"no draw in time: warm-up takes over {options.budget + GRACE:.0f} s"}
+        return {"failed": f"no draw in time: warm-up takes over {longest:.0f} s"}
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def ensemble_of_bde(data: str, width: int, options: argparse.Namespace) -> Row:
+def ensemble_of_bde(about: Row, folder: Path, python: str) -> Row:
     """sklearn-contrib-bde in its own environment, with as many samples as there is time for.
 
     Its chains are of another posterior; how long it takes is known for the whole fit only.
     """
-    posterior, x_test, y_test = PROBLEMS[data](width)
-    folder = options.out / "bde"
-    folder.mkdir(parents=True, exist_ok=True)
+    posterior, x_test, y_test = PROBLEMS[about["data"]](about["width"])
     given, out = folder / "data.npz", folder / "predictions.npz"
     np.savez(given, x=posterior.x, y=posterior.y, x_test=x_test)
 
     def fitted(samples: int) -> tuple[Any, float]:
         settings = BDE_SETTINGS | {"samples": samples}
         script = Path(__file__).parent / "peer_bde.py"
-        command = [options.bde, script, given, out, str(width), *map(str, settings.values())]
+        command = [python, script, given, out, str(about["width"]), *map(str, settings.values())]
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
         arrays = np.load(out)
         return arrays, float(arrays["seconds"])
 
-    few, more = BDE_SETTINGS["samples"], 2 * BDE_SETTINGS["samples"]
+    budget, few, more = about["budget"], BDE_SETTINGS["samples"], 2 * BDE_SETTINGS["samples"]
     found, seconds = fitted(few)
-    if seconds < options.budget / 2:
+    if seconds < budget / 2:
         pace = max(fitted(more)[1] - seconds, 0.01 * seconds) / (more - few)
-        found, seconds = fitted(few + int(0.9 * (options.budget - seconds) / pace))
+        found, seconds = fitted(few + int(0.9 * (budget - seconds) / pace))
     mean, std = found["mean"].astype(float), found["std"].astype(float)
     chains = bnn.summarise(mean)
     outputs = np.stack([mean, 2 * np.log(std)], axis=-1).reshape(-1, len(x_test), 2)
@@ -162,6 +161,15 @@ def ensemble_of_bde(data: str, width: int, options: argparse.Namespace) -> Row:
         "rhat": rhat,
         "seconds_to_rhat": seconds if rhat < CONVERGED else None,
     } | density(law, y_test)
+
+
+def measure(about: Row, folder: Path, *, bde: str | None) -> Row:
+    """What one method does."""
+    return (
+        apart(about)
+        if bde is None or about["method"] != BDE
+        else ensemble_of_bde(about, folder, bde)
+    )
 
 
 def table(rows: list[Row]) -> str:
@@ -199,17 +207,22 @@ def main() -> None:
         return
     if options.smoke:
         options.data, options.widths, options.budget = ["diabetes"], [4], 5.0
-    rows: list[Row] = []
-    for data, width in product(options.data, options.widths):
-        for name in (*MAKERS, *ENSEMBLES, *([BDE] if options.bde and data != "digits" else [])):
-            measure = ensemble_of_bde if name == BDE else partial(apart, name)
-            about = {"data": data, "width": width, "method": name, "budget": options.budget}
-            rows.append(about | measure(data, width, options))
-            options.out.mkdir(parents=True, exist_ok=True)
-            text = json.dumps({"rows": rows, **environment()}, indent=1)
-            write_whole(options.out / "record.json", text + "\n")
-            print(json.dumps(rows[-1]), flush=True)
-    print(table(rows))
+    points = [
+        {"data": data, "width": width, "method": name, "budget": options.budget}
+        for data, width in product(options.data, options.widths)
+        for name in (*MAKERS, *ENSEMBLES, *([BDE] if options.bde and data != "digits" else []))
+    ]
+    stored: list[Row] = []
+
+    def store(row: Row) -> None:
+        stored.append(row)
+        text = json.dumps({"rows": stored, **environment()}, indent=1)
+        write_whole(options.out / "record.json", text + "\n")
+        print(json.dumps(row), flush=True)
+
+    # one after another, so that each has the machine alone
+    one_of = partial(measure, bde=options.bde)
+    print(table(bnn.sweep(one_of, points, options.out / "points", workers=0, on_row=store)))
 
 
 if __name__ == "__main__":

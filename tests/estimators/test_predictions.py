@@ -90,6 +90,10 @@ def test_a_sampled_network_averages_its_draws(outputs, noise_std, rng):
     spread = scale * np.sqrt(f.var(axis=0) + variances)
     np.testing.assert_allclose(std.reshape(5, -1), spread, rtol=1e-8)
     assert model.sample_y(X[:5], 3).shape == (*mean.shape, 3)
+    drawn = model.sample_y(X[:5], 4000, random_state=3)
+    # up to 20 statistics: one of 1000 sets has one beyond 4 standard errors
+    assert np.all(np.abs(drawn.mean(axis=-1) - mean) < 4 * std / 4000**0.5)
+    assert np.all(np.abs(drawn.std(axis=-1) / std - 1) < 4 / 8000**0.5)
 
 
 @short
