@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import google_crc32c
 from zarr.codecs import Crc32cCodec
@@ -39,6 +40,34 @@ def write_whole(path: Path, text: str) -> None:
     """Write ``text`` to ``path`` so that no reader ever sees half of it."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8", newline="")
+
+
+def take_lock(file: IO[str], subject: str, got: str, probably: str) -> None:
+    """Lock an open file for this process, where the file system has locks.
+
+    Raises ``ValueError``, told by ``subject``, ``got`` and ``probably``, where another has it.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise bad_input(
+            subject, got=got, expected="one process at a time", probably=probably
+        ) from error
+    except OSError:
+        pass  # a file system without locks
+
+
+def check_no_file(subject: str, folder: Path, probably: str) -> Path:
+    """The nearest folder there is of ``folder`` and those above it; an error if it is a file."""
+    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise bad_input(
+            subject,
+            got=f"{folder}, where {nearest} is a file",
+            expected="a folder, or a name that is free",
+            probably=probably,
+        )
+    return nearest
 
 
 class CheckedStore(LocalStore):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnsample.checks import bad_input
-from bnnsample.files import PARTIAL, write_whole
+from bnnsample.files import PARTIAL, check_no_file, write_whole
 
 RECORD = "record.json"
 
@@ -40,14 +40,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raise unless ``folder`` is new, empty, or holds an experiment with the same settings."""
-    nearest = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not nearest.is_dir():
-        raise bad_input(
-            "output folder",
-            got=f"{folder}, where {nearest} is a file",
-            expected="a folder, or a name that is free",
-            probably="the name of a file was given",
-        )
+    nearest = check_no_file("output folder", folder, "the name of a file was given")
     if nearest != folder:
         return
     record = folder / RECORD

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from bnnsample.checks import bad_input
-from bnnsample.files import PARTIAL, damaged, write_whole
+from bnnsample.files import PARTIAL, damaged, take_lock, write_whole
 from bnnsample.sampling.integrity import MANIFEST, check_links
 from bnnsample.sampling.mesh import writes_to
 from bnnsample.sampling.store import DRAWS
@@ -74,22 +73,13 @@ def claimed(folder: Path | None) -> Iterator[None]:
     with guarded(folder):
         lock = (folder / LOCK).open("a")
     with lock:
-        _lock(lock, folder)
-        yield
-
-
-def _lock(file: IO[str], folder: Path) -> None:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise bad_input(
+        take_lock(
+            lock,
             "run folder",
-            got=f"{folder}, to which another process is writing",
-            expected="one process at a time",
-            probably="the same run still goes on elsewhere; load_run(folder) can read it meanwhile",
-        ) from error
-    except OSError:
-        pass  # a file system without locks
+            f"{folder}, to which another process is writing",
+            "the same run still goes on elsewhere; load_run(folder) can read it meanwhile",
+        )
+        yield
 
 
 def find_begun(folder: Path, wanted: dict[str, Any]) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 
 from bnnsample.checks import bad_input, check_count
+from bnnsample.files import check_no_file
 from bnnsample.sweeps.points import (
     FAILURE,
     Measure,
@@ -70,14 +71,7 @@ def sweep(
             probably="a cluster has the workers that it was started with",
         )
     out = Path(out).absolute()
-    nearest = next(path for path in (out, *out.parents) if path.exists())
-    if not nearest.is_dir():
-        raise bad_input(
-            "out",
-            got=f"{out}, where {nearest} is a file",
-            expected="a folder, or a name that is free",
-            probably="the name of a file for the rows, which sweep() returns",
-        )
+    check_no_file("out", out, "the name of a file for the rows, which sweep() returns")
     order = [(out / folder_name(checked(point)), point) for point in points]
     folders = dict(order)
     known = {folder: row for folder in folders if (row := finished(folder)) is not None}

@@ -7,7 +7,6 @@ writes it, ``report.html`` its page.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
@@ -22,7 +21,7 @@ from jaxtyping import Float
 from xarray import DataTree
 
 from bnnsample.checks import bad_input
-from bnnsample.files import PARTIAL, damaged, write_whole
+from bnnsample.files import PARTIAL, damaged, take_lock, write_whole
 from bnnsample.sampling.folder import LOCK, SETTINGS
 from bnnsample.tabular import targets
 from bnnsample.tabular.encoding import Encoding
@@ -114,17 +113,8 @@ def claimed_for(folder: Path, fit: Fit) -> Iterator[None]:
     check_free_for(folder, fit)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise bad_input(
-                "out",
-                got=f"{folder}, to which another process is fitting",
-                expected="one process at a time",
-                probably="the same fit still goes on elsewhere",
-            ) from error
-        except OSError:
-            pass  # a file system without locks
+        got = f"{folder}, to which another process is fitting"
+        take_lock(lock, "out", got, "the same fit still goes on elsewhere")
         check_free_for(folder, fit)  # another process may have had it since
         write_fit(folder, fit)
         yield

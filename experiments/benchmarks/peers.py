@@ -165,11 +165,9 @@ def ensemble_of_bde(about: Row, folder: Path, python: str) -> Row:
 
 def measure(about: Row, folder: Path, *, bde: str | None) -> Row:
     """What one method does."""
-    return (
-        apart(about)
-        if bde is None or about["method"] != BDE
-        else ensemble_of_bde(about, folder, bde)
-    )
+    if bde is not None and about["method"] == BDE:
+        return ensemble_of_bde(about, folder, bde)
+    return apart(about)
 
 
 def table(rows: list[Row]) -> str:
