@@ -65,6 +65,23 @@ def test_the_choice_is_what_measured_best(name, rng):
     assert choose(target, bnn.NUTS()) == (target, bnn.NUTS())
 
 
+@pytest.mark.parametrize("b_std_out", [0.0, 0.2])
+@pytest.mark.parametrize(
+    ("likelihood", "few", "many"),
+    [(bnn.Poisson(), "repriorised", "standard"), (bnn.Gaussian(0.4), "marginal", "marginal")],
+)
+def test_the_map_is_left_out_where_points_are_many_for_the_features(
+    likelihood, few, many, b_std_out, rng
+):
+    network = bnn.fcn(2, 3, 1, b_std_out=b_std_out)
+    features = 3 + (b_std_out > 0)
+    for count, name in ((5 * features, few), (5 * features + 1, many)):
+        x, y = rng.standard_normal((count, D)), rng.poisson(2.0, count)
+        target, sampler = choose(bnn.Posterior(network, x, y, likelihood), None)
+        assert target.name == name
+        assert sampler == (bnn.AlternatingHMC() if name == "repriorised" else bnn.HMC())
+
+
 def test_noise_known_by_point_is_not_known_elsewhere(rng, x_test):
     x, y = rng.standard_normal((N, D)), rng.standard_normal((N, OUT))
     noise_std = rng.uniform(0.3, 0.9, (N, 1))
