@@ -1,139 +1,199 @@
 """Which sampler on which target makes most effective draws, per gradient and per second.
 
-Digits, n = 64, noise_std 0.1, one hidden layer, gelu. The baseline is leapfrog HMC on the weights
-as they are, tuned over trajectory lengths and acceptance rates; the others are every sampler on the
-marginal target, and some on the repriorised one. What ``bnn.sample`` takes when nothing is named is
-by this record the best per second for the slower of predictions and hidden weights.
+Digits, one hidden gelu layer, noise_std 0.1: every sampler on the marginal target, some on the
+repriorised one, and leapfrog HMC on the weights as they are, over trajectory lengths and acceptance
+rates. All runs of a width take about as many gradients, or likelihoods where a sampler takes no
+gradient. What ``bnn.sample`` takes when nothing is named is by this record the best per second for
+the slower of predictions and hidden weights.
 """
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Iterator
-from functools import partial
+import itertools
 from pathlib import Path
+from typing import Any
 
 import harness
 import jax
 import numpy as np
-from harness import Record, Row
+from harness import Record, Row, Settings
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
+from xarray import DataTree
 
 import bnnsample as bnn
+from bnnsample.diagnostics.verdict import NEARLY
+from bnnsample.reports.figures import STYLE
 from bnnsample.repriorisation.targets import TARGETS
 from bnnsample.sampling.samplers.base import AbstractSampler
 
-TRAIN, TEST, NOISE_STD = 64, 20, 0.1
-BASELINES: tuple[AbstractSampler, ...] = (
-    *(bnn.HMC(steps, integrator="leapfrog") for steps in (64, 128, 32, 16)),
-    *(bnn.HMC(steps, integrator="leapfrog", target_acceptance=0.65) for steps in (64, 128)),
-    bnn.NUTS(integrator="leapfrog", max_doublings=7),
-)
-CANDIDATES: tuple[AbstractSampler, ...] = (
-    *(bnn.HMC(steps) for steps in (1, 2, 4, 8)),
-    bnn.HMC(1, target_acceptance=0.65),
-    bnn.HMC(),
-    bnn.NUTS(),
-    bnn.MALA(),
-    bnn.PCNL(),
-    bnn.PCN(),
-    bnn.EllipticalSlice(),
-    bnn.Langevin(),
-    bnn.MicrocanonicalLangevin(),
-)
-ON_THE_MAP = (bnn.HMC(1), bnn.HMC(2), bnn.HMC(), bnn.NUTS(), bnn.Langevin())
-FINALISTS = (
-    *(("marginal", sampler) for sampler in (bnn.HMC(4), bnn.HMC(), bnn.MALA(), bnn.Langevin())),
-    ("standard", bnn.HMC(64, integrator="leapfrog", target_acceptance=0.65)),
-    ("standard", bnn.HMC(128, integrator="leapfrog", target_acceptance=0.65)),
-)
-"""What is run at every width; all else only at the first, where these were the best."""
-GRADIENTS = 8_000
-"""Of each run, of all of its chains together: the longer the trajectories, the fewer draws, but
-never fewer than 100 of each chain."""
-WARMUP = 200
+NOISE_STD = 0.1
+SAMPLERS: dict[str, dict[str, AbstractSampler]] = {
+    "standard": {
+        "HMC(16, leapfrog)": bnn.HMC(16, integrator="leapfrog"),
+        "HMC(32, leapfrog)": bnn.HMC(32, integrator="leapfrog"),
+        "HMC(64, leapfrog)": bnn.HMC(64, integrator="leapfrog"),
+        "HMC(128, leapfrog)": bnn.HMC(128, integrator="leapfrog"),
+        "HMC(64, leapfrog, 0.65)": bnn.HMC(64, integrator="leapfrog", target_acceptance=0.65),
+        "HMC(128, leapfrog, 0.65)": bnn.HMC(128, integrator="leapfrog", target_acceptance=0.65),
+        "NUTS(leapfrog)": bnn.NUTS(integrator="leapfrog", max_doublings=7),
+        "Langevin(leapfrog)": bnn.Langevin(integrator="leapfrog"),
+        "HMC(8)": bnn.HMC(8),
+    },
+    "repriorised": {
+        "HMC(1)": bnn.HMC(1),
+        "HMC(2)": bnn.HMC(2),
+        "HMC()": bnn.HMC(),
+        "AlternatingHMC()": bnn.AlternatingHMC(),
+        "NUTS()": bnn.NUTS(),
+        "Langevin()": bnn.Langevin(),
+    },
+    "marginal": {
+        "HMC(1)": bnn.HMC(1),
+        "HMC(1, 0.65)": bnn.HMC(1, target_acceptance=0.65),
+        "HMC(2)": bnn.HMC(2),
+        "HMC(4)": bnn.HMC(4),
+        "HMC(8)": bnn.HMC(8),
+        "HMC()": bnn.HMC(),
+        "NUTS()": bnn.NUTS(),
+        "MALA()": bnn.MALA(),
+        "PCNL()": bnn.PCNL(),
+        "PCN()": bnn.PCN(),
+        "EllipticalSlice()": bnn.EllipticalSlice(),
+        "Langevin()": bnn.Langevin(),
+        "microcanonical": bnn.MicrocanonicalLangevin(),
+        "microcanonical, biased": bnn.UnadjustedMicrocanonicalLangevin(),
+    },
+}
+"""By target; a number below 1 is the acceptance that warm-up aims at, where it is not the usual."""
+
+SCALES: dict[str, Settings] = {
+    "smoke": {
+        "targets": ("repriorised",), "widths": (8,), "points": 12, "test": 4, "chains": 2,
+        "warmup": 10, "pilot": 8, "gradients": 400,
+    },
+    "two cores": {
+        "targets": tuple(SAMPLERS), "widths": (64, 256, 1024), "points": 64, "test": 20,
+        "chains": 4, "warmup": 200, "pilot": 20, "gradients": 12_800,
+    },
+    "paper": {
+        "targets": tuple(SAMPLERS), "widths": (64, 256, 1024, 4096, 16_384), "points": 256,
+        "test": 50, "chains": 8, "warmup": 1000, "pilot": 50, "gradients": 128_000,
+    },
+}  # fmt: skip
+"""``gradients``: of each chain's draws; ``pilot``: draws that show how many a draw takes."""
+
+QUANTITIES = ("predictions", "hidden")
+UNITS = ("gradient", "second")
+MARKERS = "o^sDv"
 
 
-def pairs() -> Iterator[tuple[str, AbstractSampler]]:
-    """Targets and samplers: all on the marginal target, baselines, some on the repriorised one."""
-    yield from (("marginal", sampler) for sampler in CANDIDATES)
-    yield from (("standard", sampler) for sampler in BASELINES)
-    yield "standard", bnn.HMC(8)
-    yield from (("repriorised", sampler) for sampler in ON_THE_MAP)
+def draws_of(about: Row, folder: Path) -> DataTree:
+    """Of a run as long as its gradients allow, by what a draw of a short one takes."""
+    data = bnn.load("digits", train=about["points"], test=about["test"])
+    network = bnn.fcn(1, about["width"], data.y_train.shape[1])
+    posterior = bnn.Posterior(network, data.x_train, data.y_train, bnn.Gaussian(NOISE_STD))
+
+    def run(draws: int, name: str) -> DataTree:
+        return bnn.sample(
+            TARGETS[about["target"]](posterior), SAMPLERS[about["target"]][about["sampler"]],
+            chains=about["chains"], warmup=about["warmup"], draws=draws, x_test=data.x_test,
+            keep=("predictions", "projections"), out=folder / name,
+        )  # fmt: skip
+
+    steps = float(run(about["pilot"], "pilot")["sample_stats"].dataset["n_steps"].mean())
+    return run(round(about["gradients"] / steps), "run")
 
 
-def posterior_of(width: int) -> tuple[bnn.Posterior, np.ndarray]:
-    """The posterior of a network of one hidden layer, and inputs to predict at."""
-    data = bnn.load("digits", train=TRAIN, test=TEST, seed=0)
-    network = bnn.fcn(1, width, data.y_train.shape[1])
-    return bnn.Posterior(network, data.x_train, data.y_train, bnn.Gaussian(NOISE_STD)), data.x_test
-
-
-def expected_steps(sampler: AbstractSampler) -> int:
-    """Gradients or likelihoods that a draw takes, roughly where the sampler finds their number."""
-    found = {bnn.HMC: 6, bnn.NUTS: 15, bnn.EllipticalSlice: 6}
-    return getattr(sampler, "num_steps", None) or found.get(type(sampler), 1)
-
-
-def measure(about: Row, folder: Path, *, gradients: int) -> Row:
-    """One run, of about as many gradients as all others, and what it achieved."""
-    posterior, x_test = posterior_of(about["width"])
-    known = (sampler for _, sampler in (*pairs(), *FINALISTS))
-    sampler = next(one for one in known if repr(one) == about["sampler"])
-    draws = max(100, gradients // (4 * expected_steps(sampler)))
-    run = bnn.sample(
-        TARGETS[about["target"]](posterior), sampler, draws=draws, warmup=WARMUP, x_test=x_test,
-        keep=("predictions", "projections"), out=folder / "run",
-    )  # fmt: skip
+def measure(about: Row, folder: Path) -> Row:
+    """One run, of about as many gradients as all others of its width, and what it achieved."""
+    run = draws_of(about, folder)
     found = bnn.convergence(run)
-    stats = {name: values.values for name, values in run["sample_stats"].dataset.items()}
-    likelihoods = float(stats["n_steps"].sum())
-    return {
-        "draws": draws,
+    stats = {str(name): array.values for name, array in run["sample_stats"].to_dataset().items()}
+    counts = {"gradient": float(stats["n_steps"].sum()), "second": run.attrs["sampling_seconds"]}
+    row: Row = {
+        "draws": stats["n_steps"].shape[1],
         "steps": float(stats["n_steps"].mean()),
-        "step_size": float(stats["step_size"][:, -1].mean()) if sampler.tunes_step_size else None,
         "acceptance": float(stats["acceptance_rate"].mean()),
-        "rhat": found["predictions"].rhat_max,
-        **{
-            f"{name}_ess_per_{unit}": found[name].ess_bulk / count
-            for name in ("predictions", "hidden")
-            for unit, count in (
-                ("gradient", likelihoods),
-                ("second", run.attrs["sampling_seconds"]),
-            )
-        },
     }
+    for name in QUANTITIES:
+        ess = found[name].ess_bulk
+        rates = {f"ess_per_{unit}": ess / count for unit, count in counts.items()}
+        row[name] = {"rhat_max": found[name].rhat_max, "ess_bulk": ess} | rates
+    return row
+
+
+def figure(rows: list[Row]) -> Figure:
+    """Effective draws by gradient and by second, a line for each sampler, a mark for each width."""
+    targets = list(dict.fromkeys(row["target"] for row in rows))
+    lines = [(target, name) for target in targets for name in ("", *SAMPLERS[target])][::-1]
+    widths = sorted({row["width"] for row in rows})
+    drawn, axes = harness.panels(1, 4, height=1.6 + 0.2 * len(lines), sharey=True)
+    places = list(itertools.product(QUANTITIES, UNITS))
+    for axis, (quantity, unit) in zip(axes[0], places, strict=True):
+        for row in rows:
+            color = STYLE[row["target"]]["color"]
+            axis.plot(
+                row[quantity][f"ess_per_{unit}"],
+                lines.index((row["target"], row["sampler"])),
+                color=color,
+                marker=MARKERS[widths.index(row["width"])],
+                markerfacecolor="white" if row[quantity]["rhat_max"] > NEARLY else color,
+                markersize=5,
+            )
+        harness.logarithmic(axis)
+        axis.xaxis.set_major_locator(LogLocator(numticks=5))
+        axis.set_xlabel(f"{quantity}\nper {unit}")
+    axes[0][0].set_yticks(range(len(lines)), [name or target for target, name in lines])
+    for label, (target, name) in zip(axes[0][0].get_yticklabels(), lines, strict=True):
+        label.set(color=STYLE[target]["color"], fontweight="normal" if name else "bold")
+    handles = [
+        axes[0][0].plot([], [], linestyle="", color="#9A9A9A", marker=m, label=f"width {w}")[0]
+        for w, m in zip(widths, MARKERS, strict=False)
+    ]
+    drawn.legend(handles=handles, loc="outside right center", frameon=False)
+    drawn.suptitle("effective draws (ESS) of", fontsize=10)
+    drawn.supxlabel(harness.NOTE, fontsize=10)
+    return drawn
+
+
+COLUMNS: dict[str, Any] = {
+    "width": lambda r: r["width"],
+    "target": lambda r: r["target"],
+    "sampler": lambda r: r["sampler"],
+    "draws": lambda r: r["draws"],
+    "steps": lambda r: r["steps"],
+    "acceptance": lambda r: f"{r['acceptance']:.2f}",
+    "R-hat, predictions": lambda r: f"{r['predictions']['rhat_max']:.3f}",
+    "hidden": lambda r: f"{r['hidden']['rhat_max']:.3f}",
+    "ESS / 1000 gradients, predictions": lambda r: 1e3 * r["predictions"]["ess_per_gradient"],
+    "hidden ": lambda r: 1e3 * r["hidden"]["ess_per_gradient"],
+    "ESS / s, predictions": lambda r: r["predictions"]["ess_per_second"],
+    "hidden  ": lambda r: r["hidden"]["ess_per_second"],
+}
+
+
+def slower(row: Row) -> float:
+    """Effective draws a second of the slower of predictions and hidden weights."""
+    return float(np.min([row[name]["ess_per_second"] for name in QUANTITIES]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="a tiny size, for the tests")
-    parser.add_argument("--widths", type=int, nargs="+", default=[512, 2048])
-    parser.add_argument("--out", type=Path, default=Path("results/samplers"))
-    harness.add_where(parser)
-    options = parser.parse_args()
+    options, scale = harness.begin(__doc__ or "", "samplers", SCALES)
     jax.config.update("jax_enable_x64", True)
-    widths, gradients, chosen = options.widths, GRADIENTS, list(pairs())
-    if options.smoke:
-        widths, gradients, chosen = [8], 800, [chosen[0], chosen[-1]]
+    record = Record(options.out)
+    settings = {key: scale[key] for key in ("points", "test", "chains", "warmup", "pilot")}
     points = [
-        {"width": width, "target": target, "sampler": repr(sampler)}
-        for width in widths
-        for target, sampler in (chosen if width == widths[0] else FINALISTS)
+        {"width": width, "target": target, "sampler": sampler}
+        | settings
+        | {"gradients": scale["gradients"]}
+        for width in scale["widths"]
+        for target in scale["targets"]
+        for sampler in SAMPLERS[target]
     ]
-    rows = Record(options.out).swept(partial(measure, gradients=gradients), points, options)
-    print(
-        f"{'width':>5} {'target':>11}  {'sampler':60} {'steps':>6} {'accept':>6} {'R-hat':>6}",
-        end="",
-    )
-    print("  ESS of predictions / hidden weights per 1000 gradients, per second")
-    for row in rows:
-        name = row["sampler"][:60]
-        print(f"{row['width']:5} {row['target']:>11}  {name:60} {row['steps']:6.1f}", end="")
-        print(f" {row['acceptance']:6.2f} {row['rhat']:6.3f}", end="")
-        for unit, factor in (("gradient", 1e3), ("second", 1)):
-            for quantity in ("predictions", "hidden"):
-                print(f" {factor * row[f'{quantity}_ess_per_{unit}']:8.2f}", end="")
-        print()
+    rows = record.swept(measure, points, options)
+    record.draw("samplers", figure(rows))
+    print(harness.table(sorted(rows, key=lambda r: (r["width"], -slower(r))), COLUMNS))
 
 
 if __name__ == "__main__":
