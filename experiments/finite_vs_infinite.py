@@ -184,7 +184,7 @@ def by_method(rows: list[Row]) -> Iterator[Row]:
 
 
 def main() -> None:
-    options, scale = harness.begin(__doc__ or "", "finite-vs-infinite", SCALES, data=True)
+    options, scale = harness.begin(__doc__ or "", "finite-vs-infinite", SCALES, data="CIFAR-10")
     harness.cifar10(options, max(scale["points"]), scale["test"])
     names = ["CIFAR-10"]
     if classes.fashion(1, options.data_dir) is not None:

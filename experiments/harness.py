@@ -39,12 +39,12 @@ NOTE = f"open markers: R-hat above {NEARLY:g}, the rate a rough one"
 
 
 def begin(
-    about: str, name: str, scales: Mapping[str, Settings], *, data: bool = False
+    about: str, name: str, scales: Mapping[str, Settings], *, data: str = ""
 ) -> tuple[argparse.Namespace, Settings]:
     """The command's options, and its settings: a scale's, but for those that were given.
 
-    With ``data`` there is ``--data-dir``. Ends the process where the scale needs a GPU that is not
-    there.
+    With ``data`` there is ``--data-dir``, a folder that has it. Ends the process where the scale
+    needs a GPU that is not there.
     """
     parser = argparse.ArgumentParser(description=about)
     scale = parser.add_mutually_exclusive_group()
@@ -55,7 +55,7 @@ def begin(
     if data:
         folder = os.environ.get("BNNSAMPLE_DATA", "../shared/data")
         parser.add_argument(
-            "--data-dir", type=Path, default=folder, help="with CIFAR-10 (%(default)s)"
+            "--data-dir", type=Path, default=folder, help=f"with {data} (%(default)s)"
         )
     for key, value in scales["two cores"].items():
         parser.add_argument(f"--{key.replace('_', '-')}", **_option(value))

@@ -8,8 +8,6 @@ units of the targets. Rows are stored as they come: a run that was stopped goes 
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -22,12 +20,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from harness import Record, Row
+from harness import Record, Row, Settings
 from jax.tree_util import Partial
 from jaxtyping import Float
 from scipy.special import logsumexp
 from scipy.stats import norm
 from threadpoolctl import threadpool_limits
+from uci_results import figure, table
 
 import bnnsample as bnn
 from bnnsample.limits.conditioned import conditioned
@@ -47,29 +46,30 @@ FILES = {
 LARGE = ("kin8nm", "naval", "power", "protein")
 """Of 8 000 points and more, where a split takes from a quarter of an hour to hours."""
 
+SCALES: dict[str, Settings] = {
+    "smoke": {
+        "sets": ("boston",), "splits": 1, "large_splits": 1, "width": 8, "depth": 1, "chains": 2,
+        "warmup": 10, "draws": 10,
+    },
+    "two cores": {
+        "sets": tuple(FILES), "splits": 20, "large_splits": 2, "width": 256, "depth": 1,
+        "chains": 2, "warmup": 150, "draws": 100,
+    },
+    "paper": {
+        "sets": tuple(FILES), "splits": 20, "large_splits": 20, "width": 2048, "depth": 1,
+        "chains": 4, "warmup": 1000, "draws": 1000,
+    },
+}  # fmt: skip
+"""Of ``splits`` the first of the standard ones, ``large_splits`` for the large sets; ``depth``
+counts hidden layers."""
+
 NNGP_POINTS = 8_000
 """Training points at most that the limit's predictions are from; of more, so many at random."""
-
-PUBLISHED = {
-    "boston": (2.90, -2.40),
-    "concrete": (4.82, -2.93),
-    "energy": (0.54, -1.21),
-    "wine": (0.62, -0.93),
-    "yacht": (0.67, -1.25),
-    "kin8nm": (0.08, 1.14),
-    "naval": (0.00, 4.45),
-    "power": (4.01, -2.80),
-    "protein": (4.27, -2.87),
-}
-"""Error and log density of MC dropout with grid search, means over the splits (Mukhoti, Stenetorp
-and Gal 2018, 1811.09385)."""
 
 USUAL, SMOOTH = "erf", "sin"
 LITTLE_NOISE = 0.1
 """Noise, as a share of the targets' standard deviation, up to which the smooth activation is taken:
 the steep units of the usual one then allow tiny steps only."""
-
-METHODS = {"bnn": "sampled network", "nngp": "NNGP, fitted"}
 
 
 def splits(points: int, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -201,61 +201,23 @@ def load(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     return arrays["x"], arrays["y"].ravel()
 
 
-def table(rows: list[Row]) -> str:
-    """Means over splits and their standard errors, beside the published figures."""
-    lines = [
-        "| set | splits | method | RMSE | log density | R-hat, median and largest: predictions | "
-        "hyperparameters |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, published in PUBLISHED.items():
-        own = [row for row in rows if row["name"] == name]
-        rhats = [np.array([row[key] for row in own]) for key in ("rhat", "rhat_hyperparameters")]
-        for method, title in METHODS.items() if own else ():
-            values = np.array([row[method] for row in own])
-            errors = values.std(axis=0, ddof=1 if len(own) > 1 else 0) / len(own) ** 0.5
-            cells = [f"{m:.4g} ± {e:.2g}" for m, e in zip(values.mean(axis=0), errors, strict=True)]
-            for rhat in rhats:
-                cells.append(f"{np.median(rhat):.2f}, {rhat.max():.2f}" if method == "bnn" else "")
-            lines.append(f"| {name} | {len(own)} | {title} | {' | '.join(cells)} |")
-        if own:
-            error, density = published
-            count = 5 if name == "protein" else 20
-            lines.append(f"| {name} | {count} | MC dropout | {error:.2f} | {density:.2f} | | |")
-    return "\n".join(lines)
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    folder = Path(os.environ.get("BNNSAMPLE_DATA", "../shared/data")) / "uci"
-    parser.add_argument("--data-dir", type=Path, default=folder, help="the sets (%(default)s)")
-    parser.add_argument("--sets", nargs="+", choices=list(FILES), default=list(FILES))
-    parser.add_argument("--splits", type=int, default=20, help="of the standard ones, the first")
-    parser.add_argument("--large-splits", type=int, default=2, help=f"of {', '.join(LARGE)}")
-    parser.add_argument("--width", type=int, default=256)
-    parser.add_argument("--depth", type=int, default=1, help="hidden layers")
-    parser.add_argument("--chains", type=int, default=2)
-    parser.add_argument("--warmup", type=int, default=150)
-    parser.add_argument("--draws", type=int, default=100)
-    parser.add_argument("--smoke", action="store_true", help="a tiny size, for the tests")
-    parser.add_argument("--out", type=Path, default=Path("results/uci"))
-    harness.add_where(parser)
-    options = parser.parse_args()
+    options, scale = harness.begin(__doc__ or "", "uci", SCALES, data="a folder uci of the sets")
     jax.config.update("jax_enable_x64", True)
-    if options.smoke:
-        options.width, options.warmup, options.draws = 8, 10, 10
-    for name in options.sets:
-        load(options.data_dir, name)
-    names = ("width", "depth", "chains", "warmup", "draws", "smoke")
-    settings = {name: getattr(options, name) for name in names}
+    folder = options.data_dir / "uci"
+    for name in scale["sets"]:
+        load(folder, name)
+    settings = {key: scale[key] for key in ("width", "depth", "chains", "warmup", "draws")}
     points = [
-        {"name": name, "split": split} | settings
-        for split in range(options.splits)
-        for name in options.sets
-        if split < options.large_splits or name not in LARGE
+        {"name": name, "split": split} | settings | {"smoke": options.smoke}
+        for split in range(scale["splits"])
+        for name in scale["sets"]
+        if split < scale["large_splits"] or name not in LARGE
     ]
-    one = partial(measure, data_dir=options.data_dir.absolute())
-    print(table(Record(options.out).swept(one, points, options)))
+    record = Record(options.out)
+    rows = record.swept(partial(measure, data_dir=folder), points, options)
+    record.draw("uci", figure(rows))
+    print(table(rows))
 
 
 if __name__ == "__main__":

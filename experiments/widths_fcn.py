@@ -104,7 +104,7 @@ def measure(about: Row, folder: Path, *, data_dir: Path) -> Row:
 
 
 def main() -> None:
-    options, scale = harness.begin(__doc__ or "", "widths-fcn", SCALES, data=True)
+    options, scale = harness.begin(__doc__ or "", "widths-fcn", SCALES, data="CIFAR-10")
     record = Record(options.out)
     harness.cifar10(options, max(scale["points"]), scale["test"])
     places = [

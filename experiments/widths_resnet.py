@@ -57,7 +57,7 @@ def measure(about: Row, folder: Path, *, data_dir: Path) -> Row:
 
 
 def main() -> None:
-    options, scale = harness.begin(__doc__ or "", "widths-resnet", SCALES, data=True)
+    options, scale = harness.begin(__doc__ or "", "widths-resnet", SCALES, data="CIFAR-10")
     record = Record(options.out)
     harness.cifar10(options, scale["points"], scale["test"])
     side = scale["pixels"]

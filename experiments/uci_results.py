@@ -1,0 +1,82 @@
+"""What the UCI experiment found: a table and a figure beside published results of MC dropout."""
+
+from __future__ import annotations
+
+import harness
+import numpy as np
+from harness import Row
+from matplotlib.figure import Figure
+
+from bnnsample.reports.figures import legend_on_the_right
+
+PUBLISHED = {
+    "boston": (2.90, -2.40),
+    "concrete": (4.82, -2.93),
+    "energy": (0.54, -1.21),
+    "wine": (0.62, -0.93),
+    "yacht": (0.67, -1.25),
+    "kin8nm": (0.08, 1.14),
+    "naval": (0.00, 4.45),
+    "power": (4.01, -2.80),
+    "protein": (4.27, -2.87),
+}
+"""Error and log density of MC dropout with grid search, means over the splits (Mukhoti, Stenetorp
+and Gal 2018, 1811.09385)."""
+
+METHODS = {"bnn": "sampled network", "nngp": "NNGP, fitted"}
+LOOKS = (("#D55E00", "o", -0.12), ("#0072B2", "s", 0.12))
+"""Of the methods: colour, marker, and how far off a set's line."""
+
+
+def summary(rows: list[Row], method: str) -> tuple[np.ndarray, np.ndarray]:
+    """Means over the splits of error and log density, and their standard errors."""
+    values = np.array([row[method] for row in rows])
+    return values.mean(axis=0), values.std(axis=0, ddof=len(rows) > 1) / len(rows) ** 0.5
+
+
+def figure(rows: list[Row]) -> Figure:
+    """Error over MC dropout's, and log density less its, for each set."""
+    names = [name for name in PUBLISHED if any(row["name"] == name for row in rows)]
+    drawn, [[error_axis, density_axis]] = harness.panels(1, 2, height=1.6 + 0.35 * len(names))
+    for (method, title), (color, marker, offset) in zip(METHODS.items(), LOOKS, strict=True):
+        for place, name in enumerate(names):
+            mean, se = summary([row for row in rows if row["name"] == name], method)
+            error, density = PUBLISHED[name]
+            look = {"color": color, "marker": marker, "linestyle": "", "capsize": 2}
+            look |= {"label": title if place == 0 else None}
+            if error > 0:
+                error_axis.errorbar(mean[0] / error, place + offset, xerr=se[0] / error, **look)
+            density_axis.errorbar(mean[1] - density, place + offset, xerr=se[1], **look)
+    for axis, same, label in (
+        (error_axis, 1, "RMSE over MC dropout's\n(± 1 standard error over splits)"),
+        (density_axis, 0, "log density less MC dropout's (nats a point)"),
+    ):
+        axis.axvline(same, color="#9A9A9A", label="MC dropout")
+        axis.set_yticks(range(len(names)), names if axis is error_axis else [""] * len(names))
+        axis.invert_yaxis()
+        axis.set_xlabel(label)
+    legend_on_the_right(drawn, error_axis)
+    return drawn
+
+
+def table(rows: list[Row]) -> str:
+    """Means over splits and their standard errors, beside the published figures."""
+    lines = [
+        "| set | splits | method | RMSE | log density | R-hat, median and largest: predictions | "
+        "hyperparameters |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, published in PUBLISHED.items():
+        own = [row for row in rows if row["name"] == name]
+        rhats = [np.array([row[key] for row in own]) for key in ("rhat", "rhat_hyperparameters")]
+        for method, title in METHODS.items() if own else ():
+            means_and_errors = zip(*summary(own, method), strict=True)
+            cells = [f"{mean:.4g} ± {error:.2g}" for mean, error in means_and_errors]
+            for rhat in rhats:
+                cells.append(f"{np.median(rhat):.2f}, {rhat.max():.2f}" if method == "bnn" else "")
+            lines.append(f"| {name} | {len(own)} | {title} | {' | '.join(cells)} |")
+        if own:
+            error, density = published
+            count = 5 if name == "protein" else 20
+            lines.append(f"| {name} | {count} | MC dropout | {error:.2f} | {density:.2f} | | |")
+    return "\n".join(lines)
