@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from harness import Record, Row, Settings
 from matplotlib.figure import Figure
+from xarray import DataTree
 
 import bnnsample as bnn
 from bnnsample.diagnostics.verdict import NEARLY
@@ -53,10 +54,23 @@ def distance(about: Row, folder: Path) -> Row:
     )  # fmt: skip
     found = bnn.distance_to_nngp(run)
     low, high = found.interval
-    return harness.efficiency(run) | {
+    return harness.efficiency(run) | parts(run) | {
         "distance": found.value, "low": low, "high": high,
         "squared": found.squared, "squared_error": found.squared_error,
     }  # fmt: skip
+
+
+def parts(run: DataTree) -> Row:
+    """What the distance is made of: root mean square shift of means, mean ratio of deviations."""
+    limit, drawn = run["constant_data"].dataset, run["predictions"].dataset
+    shift = (drawn["f_mean"].values - limit["nngp_mean"].values) / limit["nngp_std"].values
+    spread = drawn["f_std"].values / limit["nngp_std"].values
+    mean = shift.mean(axis=(0, 1))
+    variance = (shift**2 + spread**2).mean(axis=(0, 1)) - mean**2
+    return {
+        "mean_shift": float(np.sqrt(np.mean(mean**2))),
+        "std_ratio": float(np.mean(np.sqrt(variance))),
+    }
 
 
 def fitted(rows: list[Row], narrowest: float) -> Row:
@@ -106,6 +120,8 @@ COLUMNS = {
     "depth": lambda r: r["depth"],
     "width": lambda r: r["width"],
     "distance (± 1 s.e.)": lambda r: f"{r['distance']:.4f} ({r['low']:.4f} to {r['high']:.4f})",
+    "shift of means": lambda r: r["mean_shift"],
+    "ratio of std": lambda r: r["std_ratio"],
     "R-hat": lambda r: r["predictions"]["rhat_max"],
     "acceptance": lambda r: r["acceptance"],
     "steps": lambda r: r["steps"],
