@@ -142,7 +142,7 @@ def figure(rows: list[Row]) -> Figure:
                 markersize=5,
             )
         harness.logarithmic(axis)
-        axis.xaxis.set_major_locator(LogLocator(numticks=4))
+        axis.xaxis.set_major_locator(LogLocator(base=100))
         axis.set_xlabel(f"{quantity}\nper {unit}")
     axes[0][0].set_yticks(range(len(lines)), [name or target for target, name in lines])
     for label, (target, name) in zip(axes[0][0].get_yticklabels(), lines, strict=True):
