@@ -1,4 +1,4 @@
-"""What a posterior is sampled with when nothing is named: what was fastest when measured.
+"""What a posterior is sampled with when nothing is named: by measurement, for wide networks.
 
 ``experiments/samplers.py`` and ``experiments/classes.py`` measure effective draws a second of the
 predictions and of the hidden weights.
