@@ -76,7 +76,7 @@ def of_chains(made: Made, posterior: bnn.Posterior, y_test: np.ndarray) -> Row:
     predictive = made.predictive or bnn.Predictive(posterior.likelihood, components)
     return {
         "draws": f.shape[1],
-        "seconds": seconds,
+        "fit_seconds": seconds,
         "ess_per_second": float(np.median(found.ess_bulk)) / seconds,
         "rhat": float(found.rhat.max()),
         "seconds_to_rhat": time_to_converge(f, made.stamps),
@@ -110,7 +110,7 @@ def one(name: str, data: str, width: int, budget: float) -> Row:
         return of_chains(MAKERS[name](posterior, x_test, budget), posterior, y_test)
     began = time.perf_counter()
     predictive = jax.block_until_ready(ENSEMBLES[name](posterior, x_test))
-    return {"seconds": time.perf_counter() - began} | density(predictive, y_test)
+    return {"fit_seconds": time.perf_counter() - began} | density(predictive, y_test)
 
 
 def apart(about: Row) -> Row:
@@ -156,7 +156,7 @@ def ensemble_of_bde(about: Row, folder: Path, python: str) -> Row:
     rhat = float(chains.rhat.max())
     return {
         "draws": mean.shape[1],
-        "seconds": seconds,
+        "fit_seconds": seconds,
         "ess_per_second": float(np.median(chains.ess_bulk)) / seconds,
         "rhat": rhat,
         "seconds_to_rhat": seconds if rhat < CONVERGED else None,
@@ -179,7 +179,7 @@ def table(rows: list[Row]) -> str:
         if "failed" in row:
             cells = [row["failed"], *[""] * 5]
         else:
-            numbers = [row.get(key) for key in ("draws", "seconds", "ess_per_second", "rhat")]
+            numbers = [row.get(key) for key in ("draws", "fit_seconds", "ess_per_second", "rhat")]
             cells = ["" if value is None else f"{value:.4g}" for value in numbers]
             never = "" if "draws" not in row else "not within them"
             reached = row.get("seconds_to_rhat")
