@@ -12,7 +12,8 @@ FLOAT32 = BNNSAMPLE_TEST_PRECISION=float32 $(PYTEST) -k "not refused" \
 	--jaxtyping-packages=bnnsample,beartype.beartype
 FORMULAS := tests/limits tests/repriorisation tests/models tests/test_randomness.py \
 	tests/sampling/test_integrators.py tests/sampling/test_store.py tests/diagnostics/test_vectorised.py
-LONG := conditioned devices dynamics empirical gaussian_process hyperparameters laplace monte_carlo nngp oracles plan stored
+LONG := $(patsubst %,tests/limits/test_%.py,conditioned devices dynamics empirical gaussian_process hyperparameters \
+	kernels laplace monte_carlo nngp oracles plan stored) tests/repriorisation/test_hierarchical.py tests/models/test_duals_hermite.py
 
 .PHONY: help quickstart cifar10-nngp uci classes samplers widths-fcn widths-resnet limit regimes geometry finite-vs-infinite validate power test test-slow check format docs dist bench peers clean
 .DEFAULT_GOAL := help
@@ -27,12 +28,12 @@ quickstart: .venv/installed  ## Sample three widths under three targets; writes 
 # The second pass also checks every annotated shape; bad input would meet those checks before ours.
 test: .venv/installed-dev  ## Run the tests in float64, then the formulas and runs in float32
 	$(PYTEST) -m "not slow"
-	$(FLOAT32) -m "not slow" $(FORMULAS) $(patsubst %,--ignore=tests/limits/test_%.py,$(LONG))
+	$(FLOAT32) -m "not slow" $(FORMULAS) $(addprefix --ignore=,$(LONG))
 
 test-slow: OPTIMISE := 3
 test-slow: .venv/installed-dev  ## Run the long statistical tests, and float32 where it takes long
 	$(PYTEST) -m slow
-	$(FLOAT32) -m "not slow" $(patsubst %,tests/limits/test_%.py,$(LONG))
+	$(FLOAT32) -m "not slow" $(LONG)
 
 check: .venv/installed-dev  ## Lint, check the format and the types
 	$(BIN)/ruff check .

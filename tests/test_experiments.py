@@ -19,7 +19,10 @@ from xarray import Dataset, DataTree
 import bnnsample as bnn
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
-LONG = ("classes.py", "finite_vs_infinite.py", "power.py", "samplers.py", "widths_resnet.py")
+LONG = (
+    "classes.py", "finite_vs_infinite.py", "power.py", "regimes.py", "samplers.py",
+    "widths_fcn.py", "widths_resnet.py",
+)  # fmt: skip
 FILES = [
     pytest.param(
         str(path.relative_to(EXPERIMENTS)),
