@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import bnnsample as bnn
 from bnnsample.diagnostics.verdict import NEARLY
-from bnnsample.reports.figures import STYLE, legend_on_the_right
+from bnnsample.reports.figures import ROUGH, STYLE, legend_on_the_right, line
 from bnnsample.reports.settings import SAMPLERS
 from bnnsample.repriorisation.targets import TARGETS
 
@@ -61,11 +61,11 @@ def efficiency_figure(rows: list[Row], width_name: str) -> Figure:
     figure, axes = harness.panels(
         len(samplers), len(RATES), height=height, sharex=True, sharey="col"
     )
-    for sampler, line in zip(samplers, axes, strict=True):
-        for axis, rate in zip(line, RATES, strict=True):
+    for sampler, row in zip(samplers, axes, strict=True):
+        for axis, rate in zip(row, RATES, strict=True):
             for target, style in STYLE.items():
                 own = [r for r in rows if (r["target"], r["sampler"]) == (target, sampler)]
-                harness.line(
+                line(
                     axis,
                     [r["width"] for r in own],
                     [r["predictions"][rate] for r in own],
@@ -74,11 +74,11 @@ def efficiency_figure(rows: list[Row], width_name: str) -> Figure:
                     **style,
                 )
             axis.set_yscale("log")
-            harness.logarithmic(axis, widths[::2] if len(widths) > 5 else widths)
-        line[0].set_ylabel(f"{TITLES[sampler]}\neffective draws")
+            harness.logarithmic(axis, sorted(widths[::-2]) if len(widths) > 5 else widths)
+        row[0].set_ylabel(f"{TITLES[sampler]}\neffective draws")
     for axis, rate in zip(axes[0], RATES, strict=True):
         axis.set_title(rate.removeprefix("ess_").replace("_", " "))
-    axes[-1][1].set_xlabel(f"{width_name}\n({harness.NOTE})")
+    axes[-1][1].set_xlabel(f"{width_name}\n({ROUGH})")
     legend_on_the_right(figure, axes[0][0])
     return figure
 

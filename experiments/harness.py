@@ -18,15 +18,12 @@ from typing import Any
 
 import jax
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter, NullLocator
-from numpy.typing import ArrayLike
 from xarray import DataTree
 
 import bnnsample as bnn
-from bnnsample.diagnostics.verdict import NEARLY
 from bnnsample.files import write_whole
 from bnnsample.reports.figures import RC, as_svg
 from bnnsample.sampling.draws import environment
@@ -35,7 +32,6 @@ from bnnsample.sweeps.points import Measure, Row
 type Settings = dict[str, Any]
 
 RATES = ("ess_per_draw", "ess_per_gradient", "ess_per_second")
-NOTE = f"open markers: R-hat above {NEARLY:g}, the rate a rough one"
 
 
 def begin(
@@ -190,17 +186,6 @@ def panels(rows: int, columns: int, *, height: float = 3.4, **shared: Any) -> tu
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(9, height), layout="constrained")
         return figure, figure.subplots(rows, columns, squeeze=False, **shared)
-
-
-def line(
-    axis: Axes, x: ArrayLike, y: ArrayLike, rough: Sequence[bool] | None = None, **style: Any
-) -> None:
-    """A line whose markers are open where the value is a ``rough`` one."""
-    axis.plot(np.asarray(x), np.asarray(y), **style)
-    if rough is not None:
-        where = np.asarray(rough, bool)
-        look = style | {"linestyle": "none", "markerfacecolor": "white", "label": None}
-        axis.plot(np.asarray(x)[where], np.asarray(y)[where], **look)
 
 
 def logarithmic(axis: Axes, ticks: Sequence[float] | None = None, *, which: str = "x") -> None:

@@ -21,7 +21,7 @@ from xarray import DataTree
 
 import bnnsample as bnn
 from bnnsample.diagnostics.verdict import NEARLY
-from bnnsample.reports.figures import CHAIN_COLORS, legend_on_the_right
+from bnnsample.reports.figures import CHAIN_COLORS, ROUGH, legend_on_the_right, line
 
 NOISE_STD = 0.1
 SCALES: dict[str, Settings] = {
@@ -31,11 +31,11 @@ SCALES: dict[str, Settings] = {
     },
     "two cores": {
         "depths": (1, 2, 3, 4), "widths": (16, 32, 64, 128, 256, 512, 1024, 2048), "points": 64,
-        "test": 40, "fit_from": 2.0, "chains": 6, "warmup": 150, "draws": 200,
+        "test": 40, "fit_from": 4.0, "chains": 6, "warmup": 150, "draws": 200,
     },
     "paper": {
         "depths": (1, 2, 3, 4, 8), "widths": (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192),
-        "points": 256, "test": 100, "fit_from": 2.0, "chains": 16, "warmup": 1000, "draws": 2000,
+        "points": 256, "test": 100, "fit_from": 4.0, "chains": 16, "warmup": 1000, "draws": 2000,
     },
 }  # fmt: skip
 MARKERS = "o^sDv"
@@ -104,11 +104,11 @@ def figure(rows: list[Row], fits: list[Row]) -> Figure:
         slope = f"{fit['slope']:.2f} ± {fit['error']:.2f}"
         label = f"depth {fit['depth']}: slope {slope}"
         rough = [r["predictions"]["rhat_max"] > NEARLY for r in own]
-        harness.line(axis, widths, values, rough, label=label, **style)
+        line(axis, widths, values, rough, label=label, **style)
         if len(fit["widths"]):
             law = np.exp(fit["level"]) * fit["widths"] ** fit["slope"]
             axis.plot(fit["widths"], law, color=color, linewidth=1.0)
-    axis.set_xlabel(f"width (hidden units of each layer)\n({harness.NOTE.split(',')[0]})")
+    axis.set_xlabel(f"width (hidden units of each layer)\n({ROUGH.split(',')[0]})")
     axis.set_ylabel("distance to the NNGP posterior\n(in its standard deviations)")
     harness.logarithmic(axis, sorted({r["width"] for r in rows}))
     harness.logarithmic(axis, which="y")

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 import bnnsample as bnn
 from bnnsample.diagnostics.verdict import NEARLY
-from bnnsample.reports.figures import STYLE, legend_on_the_right
+from bnnsample.reports.figures import STYLE, legend_on_the_right, line
 from bnnsample.reports.settings import FEWER, SAMPLERS
 from bnnsample.repriorisation.targets import TARGETS
 
@@ -89,7 +89,7 @@ def figure(found: list[tuple[str, Row, Row]]) -> Figure:
         rough = [runs["standard"]["predictions"]["rhat_max"] > NEARLY for _, runs in own]
         for target in ("repriorised", "marginal"):
             ratios = [ratio(runs, target, "ess_per_gradient") for _, runs in own]
-            harness.line(axis, values, ratios, rough, label=target, **STYLE[target])
+            line(axis, values, ratios, rough, label=target, **STYLE[target])
         axis.axhline(1, color=STYLE["standard"]["color"], linestyle=":", label="standard")
         axis.axvline(BASE[name], color="#9A9A9A", linewidth=0.8, label="where others are moved")
         axis.set_xlabel(title)

@@ -21,7 +21,7 @@ from xarray import DataTree
 
 import bnnsample as bnn
 from bnnsample.diagnostics.verdict import NEARLY
-from bnnsample.reports.figures import STYLE
+from bnnsample.reports.figures import ROUGH, STYLE
 from bnnsample.repriorisation.targets import TARGETS
 from bnnsample.sampling.samplers.base import AbstractSampler
 
@@ -153,7 +153,7 @@ def figure(rows: list[Row]) -> Figure:
     ]
     drawn.legend(handles=handles, loc="outside right center", frameon=False)
     drawn.suptitle("effective draws (ESS) of", fontsize=10)
-    drawn.supxlabel(harness.NOTE, fontsize=10)
+    drawn.supxlabel(ROUGH, fontsize=10)
     return drawn
 
 

@@ -17,17 +17,15 @@ class Distance:
     r"""A distance of a run's posterior predictive to the NNGP posterior, with its standard error.
 
     Per test point and output, in units of the NNGP posterior's standard deviation ``s``, with its
-    mean ``m``: the difference of means and, to first order, that of standard deviations,
+    mean ``m``: the differences of means and of standard deviations,
 
-    $$d^2 = \left(\frac{E f - m}{s}\right)^2
-    + \frac14 \left(E \left(\frac{f - m}{s}\right)^2 - 1\right)^2$$
+    $$d^2 = \left(\frac{E f - m}{s}\right)^2 + \left(\frac{\sqrt{V f}}{s} - 1\right)^2$$
 
-    averaged over points and outputs. To first order the mean squared 2-Wasserstein distance of
-    the marginals; above about 0.5 it overstates that, as a shift of means widens what is seen about
-    the NNGP's.
+    averaged over points and outputs: the mean squared 2-Wasserstein distance of Gaussians that have
+    the moments of the marginals.
 
-    ``squared`` is unbiased and can be negative where the distance is below the noise;
-    ``squared_error`` is its Monte-Carlo standard error.
+    ``squared`` has no bias of the order of 1 / draws, and can be negative where the distance is
+    below the noise; ``squared_error`` is its Monte-Carlo standard error.
     """
 
     squared: float
@@ -56,10 +54,10 @@ def distance_to_nngp(run: DataTree) -> Distance:
     Raises ``ValueError`` for a run that is not finished, without predictions or without a limit:
     that of an unusual network, or of a likelihood that is not Gaussian.
 
-    First and second moments about the NNGP mean are linear in the draws, so products of two
-    chains' differences are unbiased for the square: a U-statistic over pairs of chains, free of
-    the Monte-Carlo noise that a plug-in square would add. Its error is the jackknife's over
-    chains, and NaN with fewer than three of them. Where scales are unknown the limit is itself an
+    Squares of averages over draws are too large by their Monte-Carlo noise. The jackknife over
+    chains (Quenouille 1956) takes it off: for squares of what is linear in the draws it is exactly
+    the unbiased product of two chains. The error is the jackknife's too, and NaN with fewer than
+    three chains. Where scales are unknown the limit is itself an
     average over 50 effective values of theirs, whose error is in neither: with 13 of them about
     0.04 of its standard deviation.
     """
@@ -74,20 +72,20 @@ def distance_to_nngp(run: DataTree) -> Distance:
             probably="a likelihood that is not Gaussian or a network without a known limit, or "
             "sample(...) without x_test",
         )
-    differences = _chain_differences(run)
-    chains = len(differences)
+    moments = _chain_moments(run)
+    chains = len(moments)
     if chains < 2:
         return Distance(float("nan"), float("nan"))
-    squared = _u_statistic(differences)
+    squared = _without_bias(moments)
     if chains < 3:
         return Distance(squared, float("nan"))
-    left_out = np.array([_u_statistic(np.delete(differences, c, axis=0)) for c in range(chains)])
+    left_out = np.array([_without_bias(own) for own in _without_one(moments)])
     variance = (chains - 1) / chains * np.sum((left_out - left_out.mean()) ** 2)
     return Distance(squared, float(np.sqrt(variance)))
 
 
-def _chain_differences(run: DataTree) -> np.ndarray:
-    """Standardised differences of mean and standard deviation, (chains, 2 * points * outputs).
+def _chain_moments(run: DataTree) -> np.ndarray:
+    """First two moments of ``(f - m) / s`` in each chain, (chains, 2, points * outputs).
 
     Where the readout was integrated out, the conditional moments stand in for the draws'
     (Rao-Blackwell), with far less noise.
@@ -102,14 +100,29 @@ def _chain_differences(run: DataTree) -> np.ndarray:
     if "f_mean" in predictions.data_vars:
         deviation = (predictions["f_mean"].values[:, :, known] - mean) / std
         conditional = predictions["f_std"].values[:, :, known] / std
-        second_moment = deviation**2 + conditional**2
+        square = deviation**2 + conditional**2
     else:
         deviation = (predictions["f"].values[:, :, known] - mean) / std
-        second_moment = deviation**2
-    means = deviation.mean(axis=1)
-    stds = (second_moment.mean(axis=1) - 1) / 2
-    size = mean.size
-    return np.concatenate([means.reshape(-1, size), stds.reshape(-1, size)], axis=1)
+        square = deviation**2
+    return np.stack([deviation.mean(axis=1), square.mean(axis=1)], axis=1)
+
+
+def _squared(moments: np.ndarray) -> float:
+    """The squared distance of all chains' draws together."""
+    mean, square = moments.mean(axis=0)
+    std = np.sqrt(np.maximum(square - mean**2, 0.0))
+    return float(np.mean(mean**2 + (std - 1) ** 2))
+
+
+def _without_one(moments: np.ndarray) -> list[np.ndarray]:
+    return [np.delete(moments, chain, axis=0) for chain in range(len(moments))]
+
+
+def _without_bias(moments: np.ndarray) -> float:
+    """The squared distance less its jackknife estimate of bias."""
+    chains = len(moments)
+    left_out = np.mean([_squared(own) for own in _without_one(moments)])
+    return float(chains * _squared(moments) - (chains - 1) * left_out)
 
 
 def chains_apart(run: DataTree) -> float:
@@ -122,14 +135,6 @@ def chains_apart(run: DataTree) -> float:
         relative = (f.mean(axis=1) - f.mean(axis=(0, 1))) / f.std(axis=(0, 1))
     same = f.min(axis=(0, 1)) == f.max(axis=(0, 1))  # no distance, and no deviation
     return float(np.max(np.sqrt(np.mean(np.where(same, 0.0, relative) ** 2, axis=(1, 2)))))
-
-
-def _u_statistic(differences: np.ndarray) -> float:
-    """Mean of ``<a_c, a_c'>`` over pairs of distinct chains, per point and output."""
-    chains, doubled_size = differences.shape
-    of_the_sum = np.sum(differences.sum(axis=0) ** 2)
-    of_each = np.sum(differences**2)
-    return float(2 * (of_the_sum - of_each) / (chains * (chains - 1) * doubled_size))
 
 
 def disagreement(run: DataTree, reference: DataTree) -> float:

@@ -11,8 +11,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator, ScalarFormatter
+from numpy.typing import ArrayLike
 from xarray import DataTree
 
+from bnnsample.diagnostics.verdict import NEARLY
 from bnnsample.reports.summary import Summary
 from bnnsample.reports.verdict import by_target
 
@@ -23,6 +25,7 @@ STYLE = {
 }
 """Okabe and Ito's colours for the colour-blind, told apart in print by marker and line as well."""
 
+ROUGH = f"open markers: R-hat above {NEARLY:g}, the rate a rough one"
 CHAIN_COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
 NNGP_COLOR = "#9A9A9A"
 RC: dict[Any, Any] = {
@@ -44,14 +47,22 @@ def efficiency_figure(summaries: Sequence[Summary]) -> Figure:
         quantities = list(summaries[0].convergence)
         axes = figure.subplots(1, len(quantities), sharey=True, squeeze=False)[0]
         for axis, quantity in zip(axes, quantities, strict=True):
-            for target, group in by_target(summaries).items():
-                rates = [s.convergence[quantity].ess_per_gradient for s in group]
-                axis.plot([s.width for s in group], rates, label=target, **_style(target))
+            for target, group in _by_target(summaries).items():
+                found = [s.convergence[quantity] for s in group]
+                line(
+                    axis,
+                    [s.width for s in group],
+                    [own.ess_per_gradient for own in found],
+                    [not own.rhat_max <= NEARLY for own in found],
+                    label=target,
+                    **_style(target),
+                )
             weights = quantity in ("hidden", "readout")
             axis.set_title(f"{quantity} weights" if weights else quantity)
             axis.set_yscale("log")
             _width_axis(axis, summaries)
         axes[0].set_ylabel("effective draws per gradient\n(ESS / gradients)")
+        axes[len(axes) // 2].set_xlabel(f"width (hidden units)\n({ROUGH})")
         legend_on_the_right(figure, axes[0])
         return figure
 
@@ -61,7 +72,7 @@ def distance_figure(summaries: Sequence[Summary]) -> Figure:
     with matplotlib.rc_context(RC):
         figure = Figure(figsize=(9, 3.6), layout="constrained")
         axis = figure.subplots()
-        for target, group in by_target(summaries).items():
+        for target, group in _by_target(summaries).items():
             shown = [s for s in group if s.distance is not None and s.distance.value > 0]
             distances = [s.distance for s in shown if s.distance is not None]
             values = np.array([d.value for d in distances])
@@ -170,6 +181,26 @@ def least_settled(draws: np.ndarray) -> np.ndarray:
     return draws[:, :, int(np.argmax(np.arctan2(between, within)))]
 
 
+def _by_target(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
+    """Lines in the order of all figures, those of other targets last."""
+    order = list(STYLE)
+    groups = by_target(summaries)
+    return dict(
+        sorted(groups.items(), key=lambda own: order.index(own[0]) if own[0] in order else 99)
+    )
+
+
+def line(
+    axis: Axes, x: ArrayLike, y: ArrayLike, rough: Sequence[bool] | None = None, **style: Any
+) -> None:
+    """A line whose markers are open where the value is a ``rough`` one."""
+    axis.plot(np.asarray(x), np.asarray(y), **style)
+    if rough is not None:
+        where = np.asarray(rough, bool)
+        look = style | {"linestyle": "none", "markerfacecolor": "white", "label": None}
+        axis.plot(np.asarray(x)[where], np.asarray(y)[where], **look)
+
+
 def _style(target: str) -> dict[str, Any]:
     return STYLE.get(target, {"color": "#009E73", "marker": "d"})
 
@@ -180,6 +211,7 @@ def _width_axis(axis: Axes, summaries: Sequence[Summary]) -> None:
     axis.xaxis.set_major_locator(FixedLocator(widths))
     axis.xaxis.set_minor_locator(NullLocator())
     axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.margins(x=0.08)
     axis.set_xlabel("width (hidden units)")
 
 

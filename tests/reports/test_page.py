@@ -233,6 +233,25 @@ def test_lines_of_the_efficiency_figure_are_the_summaries_rates() -> None:
     np.testing.assert_allclose(titles["readout weights"], [(3, 0.03), (7, 0.12)])
 
 
+def test_markers_of_the_efficiency_figure_are_open_where_chains_did_not_converge() -> None:
+    figure = figures.efficiency_figure(
+        [make_summary(w, "marginal", rhat=rhat) for w, rhat in ((3, 1.01), (7, 1.2), (9, 1.05))]
+    )
+    for axis in figure.axes:
+        filled, rough = axis.lines
+        assert list(filled.get_xdata()) == [3, 7, 9]
+        assert filled.get_markerfacecolor() != "white"
+        assert list(rough.get_xdata()) == [7]
+        assert rough.get_markerfacecolor() == "white"
+
+
+def test_lines_come_in_the_same_order_in_every_figure() -> None:
+    summaries = [make_summary(5, name) for name in ("own", "marginal", "standard")]
+    for draw in (figures.efficiency_figure, figures.distance_figure):
+        [legend] = draw(summaries).legends
+        assert [text.get_text() for text in legend.texts] == ["standard", "marginal", "own"]
+
+
 def test_the_trace_shows_the_component_whose_chains_differ_most() -> None:
     arrays = iid_draws(3, chains=3, draws=20)
     arrays["f"][1, :, 4, 1] += 50
