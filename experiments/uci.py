@@ -83,8 +83,8 @@ def splits(points: int, count: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def standardised(values: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``values`` by mean and standard deviation of the training points, and the latter."""
-    std = values[train].std(axis=0)
-    std = np.where(std > 0, std, 1.0)
+    constant = np.ptp(values[train], axis=0) == 0  # as two columns of naval are
+    std = np.where(constant, 1.0, values[train].std(axis=0))
     return (values - values[train].mean(axis=0)) / std, std
 
 

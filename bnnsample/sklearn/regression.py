@@ -133,7 +133,8 @@ class BNNRegressor(Sampled, OfNumbers, BaseEstimator):
 
     def _noise_std(self) -> np.ndarray:
         """(draws, 1) or (1, 1 or o), of standardised targets."""
-        if self.noise_std is None:
-            return self.run_.children["posterior"].dataset["noise_std"].values.reshape(-1, 1)
+        sampled_values = self.run_.children["posterior"].dataset
+        if "noise_std" in sampled_values:
+            return sampled_values["noise_std"].values.reshape(-1, 1)
         known: Any = self.likelihood_
         return np.asarray(known.noise_std).reshape(1, -1)

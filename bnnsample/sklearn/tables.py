@@ -58,7 +58,10 @@ class OfLabels(ClassifierMixin):
         checked: Any = validate_data(self, X, y, dtype=np.float64)
         labels = column_or_1d(checked[1], warn=True)
         check_classification_targets(labels)
-        self.classes_, numbers = np.unique(labels, return_inverse=True)
+        classes, numbers = np.unique(labels, return_inverse=True)
+        X, numbers = weighted(checked[0], numbers, sample_weight)
+        seen, numbers = np.unique(numbers, return_inverse=True)
+        self.classes_ = classes[seen]
         if len(self.classes_) < 2:
             raise bad_input(
                 "y",
@@ -66,7 +69,6 @@ class OfLabels(ClassifierMixin):
                 expected="two classes or more",
                 probably="a table sorted by class and then cut",
             )
-        X, numbers = weighted(checked[0], numbers, sample_weight)
         self.x_scaler_ = StandardScaler().fit(X)
         return np.asarray(self.x_scaler_.transform(X)), numbers
 

@@ -63,7 +63,7 @@ class Number:
                 probably="another column, or text in place of missing values",
             )
         values = as_floats(column)
-        check_finite(self.name, values)
+        check_finite(column, values)
         return values
 
 

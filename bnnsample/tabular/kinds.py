@@ -67,22 +67,29 @@ def as_floats(column: pd.Series) -> Float[np.ndarray, " n"]:
 
 
 def as_text(column: pd.Series) -> pd.Series:
-    """Values as they are written; whole numbers without a point, missing ones stay missing."""
-    if pd.api.types.is_float_dtype(column.dtype):
-        values = as_floats(column)
-        if np.all((values == np.round(values)) | ~np.isfinite(values)):
-            column = column.astype("Int64")
-    return column.astype(object).map(str, na_action="ignore")
+    """Values as they are written; whole numbers without a point, missing ones stay missing.
+
+    Each by itself, so that a part of a column has the texts that the whole has.
+    """
+    return column.astype(object).map(_written, na_action="ignore")
 
 
-def check_finite(name: str, values: Float[np.ndarray, " n"]) -> None:
-    """Raise ``ValueError`` for infinite values, and for those too large to be squared."""
+def _written(value: object) -> str:
+    whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return f"{value + 0.0:.0f}" if whole else str(value)  # -0.0 as 0
+
+
+def check_finite(column: pd.Series, values: Float[np.ndarray, " n"]) -> None:
+    """Raise ``ValueError`` for infinite values, and for those too large to be squared.
+
+    ``values`` are those of ``column``, whose index has the numbers of the table's rows, from 0.
+    """
     with np.errstate(over="ignore"):
         bad = np.isinf(values) | np.isinf(values**2 * len(values))
     if bad.any():
         raise bad_input(
-            f"column {name}",
-            got=f"{values[bad][0]} in row {int(np.flatnonzero(bad)[0]) + 1}",
+            f"column {column.name}",
+            got=f"{values[bad][0]} in row {column.index[bad][0] + 1}",
             expected="finite numbers, or empty cells where they are missing",
             probably="a division by zero, or a number that stands for a missing one",
         )

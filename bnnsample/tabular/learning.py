@@ -76,17 +76,17 @@ def row_numbers(table: pd.DataFrame) -> Iterator[str]:
 
 def _number(name: str, column: pd.Series, *, is_bool: bool) -> Number:
     values = as_floats(column)
-    check_finite(name, values)
+    check_finite(column, values)
     gone = np.isnan(values)
     median = float(np.median(values[~gone]))
     filled = np.where(gone, median, values)
-    std = float(filled.std())
+    one_value = filled.min() == filled.max()  # whose std is rounding, not always 0
+    mean, std = (median, 1.0) if one_value else (float(filled.mean()), float(filled.std()))
     return Number(
         name=name,
         median=median,
-        mean=0.0 if is_bool else float(filled.mean()),
-        # 0 of a column that has one value where it has any
-        std=1.0 if is_bool or std == 0 else std,
+        mean=0.0 if is_bool else mean,
+        std=1.0 if is_bool else std,
         missing=int(gone.sum()),
         is_bool=is_bool,
     )

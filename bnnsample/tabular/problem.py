@@ -88,7 +88,7 @@ def pose(table: pd.DataFrame, settings: Settings) -> Problem:
     rows, left_out = _with_target(table, settings)
     inputs = inputs_of(rows, (settings.target, *settings.drop))
     column: Any = rows[settings.target]
-    numbers = repeats.numbered(inputs.assign(**{settings.target: column}))
+    numbers = repeats.numbered(pd.concat([inputs, column], axis=1))
     train, test = _split(numbers, settings)
     target = target_of(column, train, classes=settings.classes)
     if isinstance(target, NumberTarget):

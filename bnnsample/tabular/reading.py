@@ -144,8 +144,10 @@ def _parquet(path: Path) -> pd.DataFrame:
     table = table.reset_index(drop=table.index.names == [None])
     table.columns = [str(name).strip() for name in table.columns]
     _check_names(path, list(table.columns))
-    texts = [name for name in table if pd.api.types.is_string_dtype(table[name].dropna())]
-    return table.assign(**{name: _stripped(table[name]) for name in texts})
+    for name in table:
+        if pd.api.types.is_string_dtype(table[name].dropna()):
+            table[name] = _stripped(table[name])
+    return table
 
 
 def _check_names(path: Path, names: list[str]) -> None:

@@ -144,16 +144,16 @@ def _numbers(column: pd.Series, train: np.ndarray) -> NumberTarget:
             probably="labels: add --classes",
         )
     values = as_floats(column)
-    check_finite(name, values)
-    mean, std = float(values[train].mean()), float(values[train].std())
-    if std == 0:
+    check_finite(column, values)
+    seen = values[train]
+    if seen.min() == seen.max():  # the std of 0.1 in all rows is rounding, not 0
         raise bad_input(
             f"target {name}",
-            got=f"{values[0]:g} in all training rows",
+            got=f"{seen[0]:g} in all training rows",
             expected="numbers that differ",
             probably="another column, or a table that was filtered by its target",
         )
-    return NumberTarget(name, mean, std)
+    return NumberTarget(name, float(seen.mean()), float(seen.std()))
 
 
 def _labels(column: pd.Series) -> LabelTarget:

@@ -55,6 +55,27 @@ def test_samples_of_the_limit_have_its_moments(outputs, rng):
 
 
 @short
+@pytest.mark.parametrize("noise_std", [None, 1.7])
+def test_predictions_are_those_of_the_fit_whatever_is_set_after_it(noise_std, rng):
+    X, y = table(rng, 1)
+    model = BNNRegressor(noise_std=noise_std, **QUICK).fit(X, y)
+    expected = model.predict(X, return_std=True)
+    model.set_params(noise_std=0.5 if noise_std is None else None)
+    np.testing.assert_array_equal(model.predict(X, return_std=True), expected)
+
+
+def test_a_class_that_no_row_counts_for_is_none(rng):
+    X, y = rng.standard_normal((30, 3)), np.repeat(["a", "b", "c"], 10)
+    weights = np.where(y == "b", 0, 1)
+    model = NNGPClassifier().fit(X, y, sample_weight=weights)
+    without = NNGPClassifier().fit(X[y != "b"], y[y != "b"])
+    assert list(model.classes_) == ["a", "c"]
+    np.testing.assert_array_equal(model.predict_proba(X), without.predict_proba(X))
+    with pytest.raises(ValueError, match="got one class"):
+        NNGPClassifier().fit(X, y, sample_weight=np.where(y == "b", 1, 0))
+
+
+@short
 @pytest.mark.parametrize("outputs", [1, 2])
 @pytest.mark.parametrize("noise_std", [None, 1.7])
 def test_a_sampled_network_averages_its_draws(outputs, noise_std, rng):

@@ -14,6 +14,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 import bnnsample as bnn
 from bnnsample.tabular.encoding import Encoding
+from bnnsample.tabular.kinds import as_text
 from bnnsample.tabular.learning import MOST_VALUES, learn, row_numbers
 from tests.tabular.tables import diabetes
 
@@ -50,6 +51,22 @@ def test_it_is_what_scikit_learn_makes(table):
         "region = west", "region = missing", "smoker",
     )  # fmt: skip
     assert encoding.left_out == {"study": "one value in all rows"}
+
+
+def test_a_constant_with_empty_cells_is_in_units_of_1(table):
+    table["cell"] = np.where(np.arange(len(table)) % 3, 0.1, np.nan)
+    assert table["cell"].std() > 0  # by rounding
+    encoding = learn(table)
+    changed = table.iloc[:4].assign(cell=[0.1, 0.2, -0.4, np.nan])
+    cells = encoding.encoded(changed)[:, encoding.features.index("cell")]
+    np.testing.assert_allclose(cells, [0, 0.1, -0.5, 0], atol=1e-15)
+
+
+def test_labels_of_some_rows_are_written_as_those_of_all():
+    whole = pd.Series([1.0, 2.5, 3.0, -0.0, np.nan])
+    assert list(as_text(whole).dropna()) == ["1", "2.5", "3", "0"]
+    for part in (slice(0, 1), slice(2, 5), slice(1, 3)):
+        pd.testing.assert_series_equal(as_text(whole[part]), as_text(whole)[part])
 
 
 def test_it_goes_through_json_and_takes_columns_in_any_order(table):

@@ -50,6 +50,33 @@ def test_nothing_is_held_out_if_asked_for_and_rows_without_target_are_dropped():
     assert fit_of(posed, "").y_test is None
 
 
+def test_a_target_of_one_value_in_the_training_rows_is_refused_by_it():
+    table = diabetes(60)
+    held_out = pose(table, Settings("progression", test=0.2)).held_out.index
+    table["progression"] = 0.1
+    table.loc[held_out[0], "progression"] = 99.0
+    with pytest.raises(ValueError, match=r"got 0\.1 in all training rows"):
+        pose(table, Settings("progression", test=0.2))
+
+
+def test_rows_are_named_by_their_place_in_the_table():
+    table = diabetes(60)
+    table.loc[:6, "progression"] = np.nan
+    table.loc[51, "s3"] = np.inf
+    for test in (0.0, 0.2):
+        with pytest.raises(ValueError, match="column s3: got inf in row 52"):
+            pose(table, Settings("progression", test=test, seed=1))
+
+
+@pytest.mark.parametrize("name", ["self", "axis", "to predict"])
+def test_a_column_may_have_any_name(name):
+    table = diabetes(60)
+    expected = pose(table, Settings("progression"))
+    posed = pose(table.rename(columns={"progression": name}), Settings(name))
+    np.testing.assert_array_equal(posed.y, expected.y)
+    np.testing.assert_array_equal(posed.x, expected.x)
+
+
 def test_labels_are_numbered_in_the_order_of_their_names():
     posed = pose(wine(60), Settings("grape", classes=True, drop=("ash",)))
     assert posed.target.classes == ("barbera", "barolo", "grignolino")
