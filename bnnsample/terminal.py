@@ -99,10 +99,15 @@ def _note(progress: Progress) -> str:
     return ", ".join(parts)
 
 
+def plain_console(*, stderr: bool = False) -> Console:
+    """A console that changes nothing of what is printed: no breaks, colours, or ``:100:``."""
+    return Console(stderr=stderr, highlight=False, emoji=False, soft_wrap=True)
+
+
 @contextlib.contextmanager
 def warnings_in_one_line() -> Iterator[None]:
     """Warnings of the block go to standard error, each as one line."""
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = plain_console(stderr=True)
 
     def show(message: Warning | str, *_: object) -> None:
         console.print("warning: " + " ".join(str(message).split()), markup=False)

@@ -152,8 +152,8 @@ def test_a_point_that_fails_is_named_and_all_others_are_measured(
     told = str(failure.value)
     assert "1 of 3 points failed" in told
     assert '{"x": 1, "fails": "error"}: ValueError: no such thing' in told
-    trace = (tmp_path / folder_name(points[0]) / "error.txt").read_text()
-    assert "in doubled" in trace
+    trace = tmp_path / folder_name(points[0]) / "error.txt"
+    assert "in doubled" in trace.read_text()
     rows = bnn.sweep(measure, points[1:], tmp_path, **where)
     assert [row["twice"] for row in rows] == [4, 6]
     assert len(begun(tmp_path)) == 3

@@ -8,13 +8,12 @@ import traceback
 from collections.abc import Sequence
 from importlib import metadata
 
-from rich.console import Console
-
 from bnnsample.checks import BadInput
 from bnnsample.cli import completion, config, kernels, runs, tables, validation, widths
 from bnnsample.cli.words import Parser, check_words
 from bnnsample.sampling.steadiness import NoUsableStepSize
 from bnnsample.sweeps.sweep import PointsFailed
+from bnnsample.terminal import plain_console
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit status is 0; 1 where a verdict was asked for and is not ok; 2 for bad input; 3 for an
     error of the library's own; 130 when interrupted.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     options = argparse.Namespace(left="nothing was written")
     try:
         parser, commands = _parser()
@@ -33,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = parser.parse_args(words)
         return options.run(options, console)
     except (BadInput, NoUsableStepSize, PointsFailed, OSError) as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"error: {error}", markup=False)
+        plain_console(stderr=True).print(f"error: {error}", markup=False)
         return 2
     except KeyboardInterrupt:
         console.print(f"interrupted; {options.left}", markup=False)

@@ -102,6 +102,13 @@ def _report(options: argparse.Namespace, console: Console) -> int:
     run = finished_run(options.path)
     _as_it_was_made(run)
     if is_fit(options.path):
+        if options.y_test is not None:
+            raise bad_input(
+                "--y-test",
+                got=f"{options.y_test}, and {options.path}, which is a fit",
+                expected="no such option for a fit, which has the targets of the rows held out",
+                probably="targets of new rows: compare them with what predict says",
+            )
         fit, out = read_fit(options.path), out or options.path
         y_test = fit.y_test
         found = None if y_test is None else bnn.quality(run, y_test)

@@ -74,6 +74,7 @@ def measured(measure: Measure, point: Row, folder: Path, *, x64: bool) -> Outcom
     if known is not None:
         return known
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / FAILURE).unlink(missing_ok=True)
     about: Row = {"attempts": attempts(folder) + 1}
     write_whole(folder / POINT, json.dumps({"point": point} | about, indent=1) + "\n")
     began = time.perf_counter()
@@ -94,7 +95,6 @@ def measured(measure: Measure, point: Row, folder: Path, *, x64: bool) -> Outcom
         write_whole(folder / FAILURE, traceback.format_exc())
         return f"{type(error).__name__}: {error}"
     write_whole(folder / ROW, text + "\n")
-    (folder / FAILURE).unlink(missing_ok=True)
     return json.loads(text)
 
 

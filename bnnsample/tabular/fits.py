@@ -116,7 +116,8 @@ def claimed_for(folder: Path, fit: Fit) -> Iterator[None]:
         got = f"{folder}, to which another process is fitting"
         take_lock(lock, "out", got, "the same fit still goes on elsewhere")
         check_free_for(folder, fit)  # another process may have had it since
-        write_fit(folder, fit)
+        if not is_fit(folder):
+            write_fit(folder, fit)
         yield
 
 

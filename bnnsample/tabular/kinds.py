@@ -75,8 +75,9 @@ def as_text(column: pd.Series) -> pd.Series:
 
 
 def _written(value: object) -> str:
-    whole = isinstance(value, float | np.floating) and float(value).is_integer()
-    return f"{value + 0.0:.0f}" if whole else str(value)  # -0.0 as 0
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return f"{float(value) + 0.0:.0f}"  # -0.0 as 0
+    return str(value)
 
 
 def check_finite(column: pd.Series, values: Float[np.ndarray, " n"]) -> None:

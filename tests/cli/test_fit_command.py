@@ -106,6 +106,19 @@ def test_other_commands_take_the_folder_of_a_fit(command, copy, capsys):
     assert "NNGP" in page.read_text()
 
 
+def test_targets_beside_those_of_a_fit_are_refused(copy, tmp_path, capsys):
+    np.savetxt(tmp_path / "y.csv", np.zeros(12))
+    before = (copy / "report.html").read_text()
+    assert main(["report", str(copy), "--y-test", str(tmp_path / "y.csv")]) == 2
+    assert "which has the targets of the rows held out" in capsys.readouterr().err
+    assert (copy / "report.html").read_text() == before
+
+
+def test_what_is_printed_is_not_changed(capsys):
+    assert main(["diagnose", "a:100:b[red]:x:"]) == 2
+    assert "a:100:b[red]:x:" in capsys.readouterr().err
+
+
 def test_the_same_command_goes_on_where_it_was_stopped(numbers, tmp_path, monkeypatch, capsys):
     words = [*numbers.words[:-1], str(tmp_path / "fit")]
     sample = bnn.sample

@@ -210,6 +210,16 @@ def test_a_folder_is_for_one_table_and_its_settings(tmp_path):
         check_free_for(tmp_path, fit)
 
 
+def test_a_fit_that_goes_on_stays_as_it_was_written(tmp_path):
+    fit = fit_of(pose(diabetes(40), Settings("progression")), "digest")
+    with claimed_for(tmp_path, fit):
+        pass
+    rounded_otherwise = dataclasses.replace(fit, rows="as another NumPy rounds")
+    with claimed_for(tmp_path, rounded_otherwise):
+        pass
+    assert read_fit(tmp_path).rows == fit.rows
+
+
 def test_a_folder_has_one_fit_at_a_time(tmp_path):
     fit = fit_of(pose(diabetes(40), Settings("progression")), "digest")
     other = fit_of(pose(diabetes(40), Settings("progression", seed=1)), "digest")
