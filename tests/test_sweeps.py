@@ -30,7 +30,7 @@ import bnnsample as bnn
 from bnnsample.reports.settings import WidthsSettings
 from bnnsample.reports.widths import compare_widths
 from bnnsample.sweeps import cluster, shipped
-from bnnsample.sweeps.points import folder_name
+from bnnsample.sweeps.points import folder_name, measured
 
 POINTS = [{"width": 4, "draws": 50}, {"width": 8, "draws": 400}]
 KILLED_AFTER = 200
@@ -152,11 +152,25 @@ def test_a_point_that_fails_is_named_and_all_others_are_measured(
     told = str(failure.value)
     assert "1 of 3 points failed" in told
     assert '{"x": 1, "fails": "error"}: ValueError: no such thing' in told
-    trace = tmp_path / folder_name(points[0]) / "error.txt"
-    assert "in doubled" in trace.read_text()
+    trace = (tmp_path / folder_name(points[0]) / "error.txt").read_text()
+    assert "in doubled" in trace
     rows = bnn.sweep(measure, points[1:], tmp_path, **where)
     assert [row["twice"] for row in rows] == [4, 6]
     assert len(begun(tmp_path)) == 3
+
+
+def test_the_trace_of_an_attempt_is_gone_as_the_next_begins(tmp_path: Path) -> None:
+    def fails(point: dict[str, Any], folder: Path) -> dict[str, Any]:
+        raise ArithmeticError
+
+    def looks(point: dict[str, Any], folder: Path) -> dict[str, Any]:
+        return {"trace": (folder / "error.txt").exists()}
+
+    assert measured(fails, {"x": 1}, tmp_path, x64=True) == "ArithmeticError: "
+    assert (tmp_path / "error.txt").exists()
+    row = measured(looks, {"x": 1}, tmp_path, x64=True)
+    assert isinstance(row, dict)
+    assert (row["trace"], row["attempts"]) == (False, 2)
 
 
 def nothing(point: dict[str, Any], folder: Path) -> Any:

@@ -57,9 +57,8 @@ def distance_to_nngp(run: DataTree) -> Distance:
     Squares of averages over draws are too large by their Monte-Carlo noise. The jackknife over
     chains (Quenouille 1956) takes it off: for squares of what is linear in the draws it is exactly
     the unbiased product of two chains. The error is the jackknife's too, and NaN with fewer than
-    three chains. Where scales are unknown the limit is itself an
-    average over 50 effective values of theirs, whose error is in neither: with 13 of them about
-    0.04 of its standard deviation.
+    three chains. Where scales are unknown the limit is itself an average over 50 effective values
+    of theirs, whose error is in neither: with 13 of them about 0.04 of its standard deviation.
     """
     check_finished(run)
     if not has_limit(run):

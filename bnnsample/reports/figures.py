@@ -183,11 +183,8 @@ def least_settled(draws: np.ndarray) -> np.ndarray:
 
 def _by_target(summaries: Sequence[Summary]) -> dict[str, list[Summary]]:
     """Lines in the order of all figures, those of other targets last."""
-    order = list(STYLE)
     groups = by_target(summaries)
-    return dict(
-        sorted(groups.items(), key=lambda own: order.index(own[0]) if own[0] in order else 99)
-    )
+    return {name: groups[name] for name in (*STYLE, *groups) if name in groups}
 
 
 def line(
