@@ -69,7 +69,7 @@ PROBLEMS = {"diabetes": diabetes, "digits": digits}
 def of_chains(made: Made, posterior: bnn.Posterior, y_test: np.ndarray) -> Row:
     """ESS a second, log predictive density, R-hat, and when that was below 1.01 and stayed so."""
     if not made.blocks:
-        return {"failed": f"no draw in time: warm-up took {made.seconds:.0f} s"}
+        return {"failed": f"no draw: compilation and warm-up took {made.seconds:.0f} s"}
     f, seconds = made.draws, made.stamps[-1][1]
     found = bnn.summarise(f)
     components = jnp.asarray(f.reshape(-1, *f.shape[2:]))
@@ -123,7 +123,7 @@ def apart(about: Row) -> Row:
             command, stdout=subprocess.PIPE, text=True, check=True, timeout=longest
         )
     except subprocess.TimeoutExpired:
-        return {"failed": f"no draw in time: warm-up takes over {longest:.0f} s"}
+        return {"failed": f"no draw: compilation and warm-up take over {longest:.0f} s"}
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -220,7 +220,12 @@ def main() -> None:
 
     # one after another, so that each has the machine alone
     one_of = partial(measure, bde=options.bde)
-    print(table(bnn.sweep(one_of, points, options.out / "points", workers=0, on_row=store)))
+    try:
+        bnn.sweep(one_of, points, options.out / "points", workers=0, on_row=store)
+    except bnn.PointsFailed as error:
+        raise SystemExit(f"error: {error}") from None
+    finally:
+        print(table(stored))
 
 
 if __name__ == "__main__":
