@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -68,6 +68,36 @@ def check_no_file(subject: str, folder: Path, probably: str) -> Path:
             probably=probably,
         )
     return nearest
+
+
+def check_free(folder: Path, own: Container[str], earlier: str) -> None:
+    """Raise ``ValueError`` for a file, and for a folder with more in it than names of ``own``.
+
+    What a killed process left half written does not count. ``earlier``: of what the folder might
+    be, as the error says it.
+    """
+    if folder.exists() and not (
+        folder.is_dir()
+        and all(path.name in own or path.name.endswith(PARTIAL) for path in folder.iterdir())
+    ):
+        raise bad_input(
+            "out",
+            got=f"{folder}, which holds something else",
+            expected=f"a new or empty folder, or one of an earlier {earlier}",
+            probably="a folder of something else; choose another name",
+        )
+
+
+def check_file(subject: str, path: Path) -> None:
+    """Raise ``ValueError`` for what no file can be written to."""
+    if path.is_dir():
+        raise bad_input(
+            subject,
+            got=f"{path}, a folder",
+            expected="a file to write",
+            probably="the name of the file was left out",
+        )
+    check_no_file(subject, path.absolute().parent, "a typing error")
 
 
 class CheckedStore(LocalStore):

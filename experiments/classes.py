@@ -12,11 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import sklearn.datasets
@@ -42,8 +44,6 @@ KEY = ("points", "width", "scale", "sampler", "draws")
 """What a stored row of the first table is known by."""
 
 TEST = 1000
-BINS = 10
-"""Of confidence, for the calibration error."""
 
 
 def digits(train: int) -> tuple[np.ndarray, ...]:
@@ -61,6 +61,9 @@ def fashion(train: int, folder: Path) -> tuple[np.ndarray, ...] | None:
         return None
     arrays = np.load(path)
     x, x_test = (arrays[name].reshape(-1, 784) / 255.0 for name in ("x_train", "x_test"))
+    if train > len(x):
+        sys.exit(f"error: {path}: got {len(x)} training images; expected {train}; probably fewer "
+                 "points were meant")  # fmt: skip
     return x[:train], arrays["y_train"][:train], x_test[:TEST], arrays["y_test"][:TEST]
 
 
@@ -111,20 +114,15 @@ def efficiency(case: tuple[int, int, float], name: str, draws: int) -> dict[str,
 
 def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Accuracy, log loss and expected calibration error of predictive ``probabilities`` (m, c)."""
-    chosen = probabilities.argmax(axis=1)
-    right = chosen == labels
-    confidence = probabilities.max(axis=1)
-    cells = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    error = sum(
-        abs(right[cells == cell].mean() - confidence[cells == cell].mean()) * np.mean(cells == cell)
-        for cell in np.unique(cells)
-    )
-    loss = -np.log(np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, None))
+    logits = jnp.log(jnp.clip(probabilities, 1e-12))
+    found = bnn.quality(bnn.Predictive(bnn.Categorical(), logits[None]), labels)
+    loss = found.scores["log loss"]
+    assert found.reliability is not None
     return {
-        "accuracy": float(right.mean()),
-        "log_loss": float(loss.mean()),
-        "log_loss_error": float(loss.std() / len(loss) ** 0.5),
-        "calibration_error": float(error),
+        "accuracy": found.scores["accuracy"].value,
+        "log_loss": loss.value,
+        "log_loss_error": loss.error,
+        "calibration_error": found.reliability.error,
     }
 
 

@@ -135,23 +135,26 @@ def figure(rows: list[Row]) -> Figure:
         }
         for axis, (score, title) in zip(line, SCORES.items(), strict=True):
             for place, likelihood in enumerate(LIKELIHOODS):
-                scores = own[likelihood]["scores"]
-                shown = [method for method in METHODS if method in scores]
-                for offset, method in enumerate(shown):
-                    x = place + (offset - (len(shown) - 1) / 2) * 0.12
-                    error = scores[method].get(f"{score}_se")
-                    look = {
-                        "color": METHODS[method],
-                        "marker": "os^vDP"[list(METHODS).index(method)],
-                    }
-                    label = method if place == 0 else None
-                    axis.errorbar(
-                        x, scores[method][score], error, linestyle="", label=label, **look
-                    )
+                for number, method in enumerate(METHODS):
+                    found = own[likelihood]["scores"].get(method)
+                    if found is None:
+                        continue
+                    x = place + (number - (len(METHODS) - 1) / 2) * 0.13
+                    look = {"color": METHODS[method], "marker": "os^vDP"[number]}
+                    look |= {"linestyle": "", "label": method if place == 0 else None}
+                    axis.errorbar(x, found[score], found.get(f"{score}_se"), **look)
+                    if f"{score}_band" in found:
+                        band = found[f"{score}_band"]
+                        axis.vlines(x, *band, color=METHODS[method], linewidth=5, alpha=0.3)
             axis.set_xticks(range(len(LIKELIHOODS)), LIKELIHOODS)
             axis.set_xlim(-0.5, len(LIKELIHOODS) - 0.5)
             axis.set_ylabel(title)
         line[1].set_title(f"{name}, n = {largest['points']}, width {largest['width']}")
+    drawn.supxlabel(
+        "bars: ± 1 standard error over test images; pale: where 95 % of calibration errors would "
+        "lie if\nthe method were as sure as it should be. The NTK ensemble has squared errors only",
+        fontsize=10,
+    )
     legend_on_the_right(drawn, axes[0][0])
     return drawn
 

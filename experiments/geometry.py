@@ -181,7 +181,7 @@ def figure(rows: list[Row]) -> Figure:
     errors = [row["kl_error"] for row in rows]
     axes[0].errorbar(widths, [row["kl"] for row in rows], errors, capsize=3, **STYLE["repriorised"])
     axes[0].axhline(rows[0]["kl_limit"], **STYLE["standard"] | {"marker": ""})
-    axes[0].set_ylabel("KL(posterior || prior) in nats\n(standard: at infinite width)")
+    axes[0].set_ylabel("KL(posterior || prior) in nats\n(line: standard, at infinite width)")
     for name in names:
         largest = [row[name]["largest"][0] for row in rows]
         axes[1].plot(widths, largest, label=name, **STYLE[name])
@@ -189,13 +189,12 @@ def figure(rows: list[Row]) -> Figure:
             values = row[name]["largest"]
             look = STYLE[name] | {"marker": "", "alpha": shade}
             axes[2].plot(np.arange(1, len(values) + 1), values, **look)
-            axes[2].annotate(f"{row['width']}", (len(values), values[-1]), fontsize=8)
     axes[1].set_ylabel("largest eigenvalue of the Hessian\n(at infinite width 1 after the map)")
-    axes[2].set_ylabel("eigenvalue (numbers: width)")
-    axes[2].set_xlabel("its rank")
+    axes[2].set_ylabel(f"eigenvalue\n(pale: width {widths[0]}, else {widths[-1]})")
+    axes[2].set_xlabel("rank of the eigenvalue")
     for axis in axes[:2]:
         axis.set_xlabel("width (hidden units)")
-        harness.logarithmic(axis, widths[::2] if len(widths) > 5 else widths)
+        harness.logarithmic(axis, sorted(widths[::-2]) if len(widths) > 5 else widths)
     harness.logarithmic(axes[2])
     for axis in axes:
         harness.logarithmic(axis, which="y")

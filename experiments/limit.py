@@ -39,6 +39,8 @@ SCALES: dict[str, Settings] = {
     },
 }  # fmt: skip
 MARKERS = "o^sDv"
+BESIDE = 1.04
+"""Ratio by which markers of one width and several depths are set apart in the figure."""
 
 
 def distance(about: Row, folder: Path) -> Row:
@@ -95,9 +97,12 @@ def fitted(rows: list[Row], narrowest: float) -> Row:
 def figure(rows: list[Row], fits: list[Row]) -> Figure:
     """Distance against width, a line for each depth, with the fitted power laws."""
     drawn, [[axis]] = harness.panels(1, 1, height=4.0)
-    for fit, color, marker in zip(fits, CHAIN_COLORS, MARKERS, strict=False):
+    looks = zip(fits, CHAIN_COLORS, MARKERS, strict=False)
+    for number, (fit, color, marker) in enumerate(looks):
         own = [r for r in rows if r["depth"] == fit["depth"] and r["distance"] > 0]
-        values, widths = np.array([r["distance"] for r in own]), [r["width"] for r in own]
+        values = np.array([r["distance"] for r in own])
+        shift = BESIDE ** (number - (len(fits) - 1) / 2)
+        widths = [shift * r["width"] for r in own]
         errors = [values - [r["low"] for r in own], [r["high"] for r in own] - values]
         style = {"color": color, "marker": marker, "linestyle": "none"}
         axis.errorbar(widths, values, errors, color=color, linestyle="none", capsize=3)
@@ -107,7 +112,7 @@ def figure(rows: list[Row], fits: list[Row]) -> Figure:
         line(axis, widths, values, rough, label=label, **style)
         if len(fit["widths"]):
             law = np.exp(fit["level"]) * fit["widths"] ** fit["slope"]
-            axis.plot(fit["widths"], law, color=color, linewidth=1.0)
+            axis.plot(shift * fit["widths"], law, color=color, linewidth=1.0)
     axis.set_xlabel(f"width (hidden units of each layer)\n({ROUGH.split(',')[0]})")
     axis.set_ylabel("distance to the NNGP posterior\n(in its standard deviations)")
     harness.logarithmic(axis, sorted({r["width"] for r in rows}))

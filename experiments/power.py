@@ -92,7 +92,8 @@ def main() -> None:
             write_whole(record, text + "\n")
             seconds = sum(row.get("seconds", 0.0) for row in rows[-len(checks) :])
             print(f"{name}, seed {seed}: {seconds:.0f} s", flush=True)
-    print(table([row for row in rows if own.items() <= row.items()]))
+    rows = [row for row in rows if own.items() <= row.items()]
+    print(table(rows))
     times = {check: [] for check in dict.fromkeys(row["check"] for row in rows)}
     for row in rows:
         times[row["check"]].append(row.get("seconds", np.nan))

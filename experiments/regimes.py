@@ -83,6 +83,7 @@ def ratio(runs: Row, target: str, rate: str, quantity: str = "predictions") -> f
 def figure(found: list[tuple[str, Row, Row]]) -> Figure:
     """Ratios to the standard target by gradient, a panel for each setting that is moved."""
     drawn, axes = harness.panels(2, 3, height=5.8, sharey=True)
+    drawn.set_layout_engine("constrained", w_pad=0.12)
     for axis, (name, title) in zip(axes.ravel(), NAMES.items(), strict=True):
         own = [(case[name], runs) for moved, case, runs in found if moved == name]
         values = [value for value, _ in own]
@@ -91,12 +92,13 @@ def figure(found: list[tuple[str, Row, Row]]) -> Figure:
             ratios = [ratio(runs, target, "ess_per_gradient") for _, runs in own]
             line(axis, values, ratios, rough, label=target, **STYLE[target])
         axis.axhline(1, color=STYLE["standard"]["color"], linestyle=":", label="standard")
-        axis.axvline(BASE[name], color="#9A9A9A", linewidth=0.8, label="where others are moved")
+        axis.axvline(BASE[name], color="#9A9A9A", linewidth=0.8, label="value in other panels")
         axis.set_xlabel(title)
         axis.set_yscale("log")
-        harness.logarithmic(axis, values if len(values) < 6 else values[::2])
+        harness.logarithmic(axis, values[::2])
+        axis.yaxis.set_major_formatter("{x:g}")
     for row in axes:
-        row[0].set_ylabel("effective draws per gradient,\nover those of the standard target")
+        row[0].set_ylabel("predictions: ESS per gradient,\nover the standard target's")
     axes[1][1].set_xlabel(f"{NAMES['w_std']}\n(open markers: R-hat of standard above {NEARLY:g})")
     legend_on_the_right(drawn, axes[0][0])
     return drawn

@@ -81,7 +81,8 @@ SCALES: dict[str, Settings] = {
 }  # fmt: skip
 """``gradients``: of each chain's draws; ``pilot``: draws that show how many a draw takes."""
 
-QUANTITIES = ("predictions", "hidden")
+SHOWN = {"predictions": "predictions", "hidden": "hidden weights"}
+QUANTITIES = tuple(SHOWN)
 UNITS = ("gradient", "second")
 MARKERS = "o^sDv"
 
@@ -142,8 +143,9 @@ def figure(rows: list[Row]) -> Figure:
                 markersize=5,
             )
         harness.logarithmic(axis)
+        axis.margins(x=0.15)
         axis.xaxis.set_major_locator(LogLocator(base=100))
-        axis.set_xlabel(f"{quantity}\nper {unit}")
+        axis.set_xlabel(f"ESS of\n{SHOWN[quantity]}\nper {unit}")
     axes[0][0].set_yticks(range(len(lines)), [name or target for target, name in lines])
     for label, (target, name) in zip(axes[0][0].get_yticklabels(), lines, strict=True):
         label.set(color=STYLE[target]["color"], fontweight="normal" if name else "bold")
@@ -152,8 +154,8 @@ def figure(rows: list[Row]) -> Figure:
         for w, m in zip(widths, MARKERS, strict=False)
     ]
     drawn.legend(handles=handles, loc="outside right center", frameon=False)
-    drawn.suptitle("effective draws (ESS) of", fontsize=10)
-    drawn.supxlabel(ROUGH, fontsize=10)
+    names = "in brackets: steps of a draw, the integrator, the acceptance aimed at"
+    drawn.supxlabel(f"{ROUGH}\n{names}", fontsize=10)
     return drawn
 
 

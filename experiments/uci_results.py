@@ -48,8 +48,8 @@ def figure(rows: list[Row]) -> Figure:
                 error_axis.errorbar(mean[0] / error, place + offset, xerr=se[0] / error, **look)
             density_axis.errorbar(mean[1] - density, place + offset, xerr=se[1], **look)
     for axis, same, label in (
-        (error_axis, 1, "RMSE over MC dropout's\n(± 1 standard error over splits)"),
-        (density_axis, 0, "log density less MC dropout's (nats a point)"),
+        (error_axis, 1, "RMSE / RMSE of MC dropout\n(left is better; ± 1 standard error)"),
+        (density_axis, 0, "log density - that of MC dropout\n(nats a point; right is better)"),
     ):
         axis.axvline(same, color="#9A9A9A", label="MC dropout")
         axis.set_yticks(range(len(names)), names if axis is error_axis else [""] * len(names))

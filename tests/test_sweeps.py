@@ -182,6 +182,24 @@ def test_a_measure_that_returns_no_dict_is_told_so(tmp_path: Path) -> None:
         bnn.sweep(nothing, [{"x": 1}], tmp_path, workers=0)
 
 
+def renamed(point: dict[str, Any], folder: Path) -> Any:
+    return {"x": 3, "cores": 1, "found": 2}
+
+
+def test_a_measure_that_returns_a_name_of_its_row_is_told_so(tmp_path: Path) -> None:
+    with pytest.raises(bnn.PointsFailed, match="measure: got a row with cores, x, which it has"):
+        bnn.sweep(renamed, [{"x": 1}], tmp_path, workers=0)
+
+
+def test_a_plugin_for_gpus_that_does_not_start_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "find_spec", lambda name: name)  # as if it were installed
+    monkeypatch.setenv("JAX_PLATFORMS", "nonsense")
+    with pytest.raises(bnn.BadInput, match="GPUs: got a JAX that does not start: .*nonsense"):
+        bnn.sweep(doubled, [{"x": 1}], tmp_path)
+
+
 def test_a_point_whose_workers_die_before_they_begin_it_is_given_up(
     scheduler: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,7 +47,8 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
     parser = Parser(
         prog="bnnsample",
         description="Exact posterior samples of wide Bayesian neural networks.",
-        epilog="Exit status: 0; 1 where a verdict is not ok; 2 for bad input; 130 if interrupted.",
+        epilog="Exit status: 0; 1 where a verdict is not ok; 2 for bad input; 3 for an error of "
+        "the library's own; 130 if interrupted.",
     )
     parser.add_argument("--version", action="version", version=metadata.version("bnnsample"))
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

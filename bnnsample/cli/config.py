@@ -94,7 +94,13 @@ def _tokens(name: str, value: Any, command: argparse.ArgumentParser) -> Iterator
     elif isinstance(value, list) and action.nargs == "+":
         if not value or not all(map(_is_plain, value)):
             raise _bad_value(name, value, "numbers and texts")
-        yield from (option, *map(str, value))
+        words = [str(one) for one in value]
+        if len(words) == 1:
+            yield f"{option}={words[0]}"
+        elif any(isinstance(one, str) and one.startswith("-") for one in value):
+            raise _bad_value(name, value, "texts that do not begin with a dash, or one alone")
+        else:
+            yield from (option, *words)
     elif _is_plain(value):
         yield f"{option}={value}"
     else:

@@ -34,15 +34,3 @@ def finished_run(path: Path) -> DataTree:
     if is_fit(path):
         check_belongs(path, read_fit(path), run)
     return run
-
-
-def check_file(option: str, path: Path) -> None:
-    """Raise ``ValueError`` for what no file can be written to."""
-    above = next(parent for parent in path.absolute().parents if parent.exists())
-    if path.is_dir() or not above.is_dir():
-        raise bad_input(
-            option,
-            got=f"{path}, a folder" if path.is_dir() else f"{path}, and {above} is a file",
-            expected="a file to write, in a folder that is there or may be made",
-            probably="the name of the file was left out" if path.is_dir() else "a typing error",
-        )

@@ -14,9 +14,8 @@ import numpy as np
 from rich.console import Console
 
 import bnnsample as bnn
-from bnnsample.checks import bad_input
 from bnnsample.cli.help import WithDefaults
-from bnnsample.files import METADATA
+from bnnsample.files import METADATA, check_free
 from bnnsample.tabular.learning import learn
 from bnnsample.tabular.problem import inputs_of, row_number_advice
 from bnnsample.tabular.reading import listed, read_table, told_of_marks
@@ -58,7 +57,8 @@ def add_to(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
-    _check_free(options.out)
+    if not (options.out / METADATA).is_file():
+        check_free(options.out, (), "call")
     network = bnn.fcn(
         options.depth, 1, 1, options.activation, w_std=options.w_std, b_std=options.b_std,
         w_std_out=options.w_std_out, b_std_out=options.b_std_out,
@@ -113,17 +113,6 @@ def _estimate(network: bnn.Network, x: Any, kinds: Kinds, out: Path, console: Co
         markup=False,
     )
     return 0 if fits else 1
-
-
-def _check_free(folder: Path) -> None:
-    """Refuse a folder of something else, which a zarr group would be written into."""
-    if folder.exists() and not (folder / METADATA).is_file() and any(folder.iterdir()):
-        raise bad_input(
-            "out",
-            got=f"{folder}, which holds something else",
-            expected="a new or empty folder, or one of an earlier call",
-            probably="a folder of something else; choose another name",
-        )
 
 
 def _bytes(rows: int, kinds: Kinds) -> int:

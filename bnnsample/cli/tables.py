@@ -17,8 +17,9 @@ from xarray import DataTree
 
 import bnnsample as bnn
 from bnnsample.checks import bad_input, check_count
-from bnnsample.cli.finished import check_file, finished_run
+from bnnsample.cli.finished import finished_run
 from bnnsample.cli.help import WithDefaults
+from bnnsample.files import check_file
 from bnnsample.sampling.folder import read_record
 from bnnsample.sampling.functionals import KEPT
 from bnnsample.sampling.progress import Progress

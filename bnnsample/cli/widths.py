@@ -12,7 +12,7 @@ from rich.console import Console
 
 from bnnsample.cli.help import WithDefaults
 from bnnsample.reports.settings import WidthsSettings
-from bnnsample.terminal import Display
+from bnnsample.terminal import Display, warnings_in_one_line
 
 
 def add_to(commands: Any) -> None:
@@ -42,7 +42,8 @@ def _add_options(add: Callable[..., object]) -> None:
         help="known standard deviation of the targets")  # fmt: skip
     add("--activation", default=default.activation, help="relu, erf, gelu, tanh or identity")
     add("--chains", type=int, default=default.chains, help="independent chains per run")
-    add("--warmup", type=int, default=default.warmup, help="transitions that tune the step size")
+    add("--warmup", type=int, default=default.warmup,
+        help="transitions at most that tune step sizes and numbers of steps")  # fmt: skip
     add("--draws", type=int, default=default.draws,
         help="draws kept per chain, of the standard target a third as many")  # fmt: skip
     add("--seed", type=int, default=default.seed, help="fixes data order, starts and draws")
@@ -67,7 +68,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         targets=tuple(options.target),
         **{name: getattr(options, name) for name in same},
     )
-    with Display(console, COLUMNS) as display:
+    with warnings_in_one_line(), Display(console, COLUMNS) as display:
         result = compare_widths(
             settings,
             options.out,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnsample.checks import bad_input
-from bnnsample.files import PARTIAL, check_no_file, write_whole
+from bnnsample.files import check_free, check_no_file, write_whole
 
 RECORD = "record.json"
 
@@ -45,13 +45,7 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
         return
     record = folder / RECORD
     if not record.exists():
-        if any(path.suffix != PARTIAL for path in folder.iterdir()):
-            raise bad_input(
-                "output folder",
-                got=f"{folder}, which holds other files",
-                expected="a new or empty folder, or one of an earlier run with the same settings",
-                probably="a folder of something else; choose another name",
-            )
+        check_free(folder, (), "experiment with the same settings")
         return
     earlier = _earlier_settings(record)
     wanted = _finite(settings)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bnnsample.checks import bad_input
-from bnnsample.files import PARTIAL, damaged, take_lock, write_whole
+from bnnsample.files import check_free, damaged, take_lock, write_whole
 from bnnsample.sampling.integrity import MANIFEST, check_links
 from bnnsample.sampling.mesh import writes_to
 from bnnsample.sampling.store import DRAWS
@@ -56,14 +56,8 @@ def claimed(folder: Path | None) -> Iterator[None]:
     if folder is None:
         yield
         return
-    is_run = (folder / SETTINGS).exists()
-    if folder.exists() and not is_run and (not folder.is_dir() or any(_foreign(folder))):
-        raise bad_input(
-            "out",
-            got=f"{folder}, which holds something else",
-            expected="a new or empty folder, or one of an earlier run with the same settings",
-            probably="a folder of something else; choose another name",
-        )
+    if not (folder / SETTINGS).exists():
+        check_free(folder, (DRAWS, LOCK, MANIFEST), "run with the same settings")
     with guarded(folder):
         folder.mkdir(parents=True, exist_ok=True)
     check_links(folder)
@@ -153,12 +147,6 @@ def guarded(folder: Path | None) -> Iterator[None]:
             "the draws; probably the disk is full or the folder is read-only. Draws up to the last "
             f"checkpoint are whole: free space, then {then}"
         ) from error
-
-
-def _foreign(folder: Path) -> Iterator[Path]:
-    """What another process than ``sample`` has written."""
-    ours = (DRAWS, LOCK, MANIFEST, SETTINGS)
-    return (p for p in folder.iterdir() if p.name not in ours and not p.name.endswith(PARTIAL))
 
 
 def _check_same(folder: Path, earlier: dict[str, Any], wanted: dict[str, Any]) -> None:

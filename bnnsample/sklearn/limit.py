@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
+from jaxtyping import Float
 from numpy.typing import ArrayLike
 from scipy.special import softmax
+from scipy.stats.qmc import MultivariateNormalQMC
 from sklearn.base import BaseEstimator
 
 from bnnsample.checks import check_count
@@ -26,19 +29,52 @@ from bnnsample.sklearn.preparation import (
     warn_not_converged,
 )
 from bnnsample.sklearn.tables import OfLabels, OfNumbers
+from bnnsample.tabular.blocks import ROWS
 from bnnsample.tabular.scales import at_fitted_scales, network_with_priors
 
 ANY_WIDTH = 1
 """The limit's kernel does not depend on it."""
 
-PROBABILITY_DRAWS = 1000
-"""Of the logits at a point, whose class probabilities are averaged: known to a hundredth then."""
+PROBABILITY_POINTS = 1024
+"""Of quasi-random logits, at least, whose class probabilities are averaged. Of 2 to 100 classes
+with logits of standard deviations up to 8, the error is 0.002 root mean square, 0.02 at most."""
 
 
 def given(posterior: Posterior) -> Conditioned:
     """The limit given the data, in NumPy's arrays: a pickle keeps their precision."""
     process = conditioned(posterior, Partial(nngp, posterior.network))
     return jax.tree.map(np.asarray, process)
+
+
+def marginals(
+    given: Conditioned, x: Float[np.ndarray, "m d"]
+) -> tuple[Float[np.ndarray, "m o"], Float[np.ndarray, "m o"]]:
+    """Mean and variance of each output at each of ``x``, some rows at a time."""
+    with jax.enable_x64(True):
+        blocks = [
+            given.marginals(jnp.asarray(x[start : start + ROWS]))
+            for start in range(0, len(x), ROWS)
+        ]
+    mean, variance = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
+    return mean, variance
+
+
+def probabilities(
+    mean: Float[np.ndarray, "m c"], variance: Float[np.ndarray, "m c"]
+) -> Float[np.ndarray, "m c"]:
+    """Of each class, averaged over independent normal logits by Sobol' points.
+
+    Each point is taken in all its turns round the classes, so that classes of one law are equally
+    probable, and points are the same for every row, which predicts alone as it does with others.
+    """
+    classes, std = mean.shape[1], np.sqrt(variance)
+    count = 2 ** math.ceil(math.log2(PROBABILITY_POINTS / min(classes, PROBABILITY_POINTS // 16)))
+    points = MultivariateNormalQMC(np.zeros(classes), rng=0).random(count)
+    turns = (np.arange(classes) + np.arange(classes)[:, None]) % classes
+    found = np.zeros_like(mean)
+    for point in points:
+        found += softmax(mean + std * point[turns][:, None], axis=-1).mean(axis=0) / count
+    return found
 
 
 class NNGPRegressor(OfNumbers, BaseEstimator):
@@ -87,15 +123,17 @@ class NNGPRegressor(OfNumbers, BaseEstimator):
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Mean of new targets at ``X`` (m, d), with ``return_std`` their standard deviation too."""
         x = as_inputs(self, X)
-        with jax.enable_x64(True):
-            mean, variance = map(np.asarray, self.given_.marginals(jnp.asarray(x)))
+        mean, variance = marginals(self.given_, x)
         if not return_std:
             return self._in_units(mean)
         std = np.sqrt(variance + self._noise_std() ** 2)
         return self._in_units(mean), self._std_in_units(std)
 
     def sample_y(self, X: Any, n_samples: int = 1, random_state: Any = 0) -> np.ndarray:
-        """New targets at ``X``, (m, n_samples) or (m, o, n_samples), each of one function."""
+        """New targets at ``X``, (m, n_samples) or (m, o, n_samples), each of one function.
+
+        Takes memory of the square of the rows, as these are drawn together.
+        """
         check_count("n_samples", n_samples)
         x, generator = as_inputs(self, X), np.random.default_rng(seed_of(random_state))
         with jax.enable_x64(True):
@@ -154,9 +192,4 @@ class NNGPClassifier(OfLabels, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (m, classes) at ``X`` (m, d), averaged over the logits' posterior."""
-        x = as_inputs(self, X)
-        with jax.enable_x64(True):
-            mean, variance = map(np.asarray, self.given_.marginals(jnp.asarray(x)))
-        # the same at every point, so that points predicted together predict as they do alone
-        noise = np.random.default_rng(0).standard_normal((PROBABILITY_DRAWS, 1, mean.shape[1]))
-        return softmax(mean + np.sqrt(variance) * noise, axis=-1).mean(axis=0)
+        return probabilities(*marginals(self.given_, as_inputs(self, X)))

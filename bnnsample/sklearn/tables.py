@@ -28,7 +28,7 @@ class OfNumbers(MultiOutputMixin, RegressorMixin):
         X, y = checked[0], np.asarray(checked[1], np.float64)
         self.y_ndim_ = y.ndim
         X, y = weighted(X, y.reshape(len(y), -1), sample_weight)
-        if (y == y[0]).all(axis=0).any():
+        if (y == y[:1]).all(axis=0).any():
             raise bad_input(
                 "y",
                 got=f"n_samples={len(y)} with one value of a target",

@@ -192,7 +192,14 @@ def _gpus() -> tuple[str, ...]:
     if find_spec("jax_plugins") is None:
         return ()
     look = "import jax; print(jax.default_backend(), len(jax.local_devices()))"
-    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    found = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True)
+    if found.returncode != 0:
+        raise bad_input(
+            "GPUs",
+            got=f"a JAX that does not start: {found.stderr.strip().rpartition('\n')[-1]}",
+            expected="one that finds them, or none of its plugins for GPUs",
+            probably="a driver that does not fit the plugin; with JAX_PLATFORMS=cpu they are left",
+        )
     backend, count = found.stdout.split()
     if backend != "gpu":
         return ()

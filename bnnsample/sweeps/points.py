@@ -25,6 +25,9 @@ type Measure = Callable[[Row, Path], Row]
 type Outcome = Row | str
 """The row of a point, or in a line why there is none."""
 
+OF_THE_POINT = ("attempts", "seconds", "device", "cores")
+"""What a row says of the measurement itself."""
+
 POINT, ROW, FAILURE = "point.json", "row.json", "error.txt"
 
 
@@ -87,6 +90,14 @@ def measured(measure: Measure, point: Row, folder: Path, *, x64: bool) -> Outcom
                 got=f"a function that returned {found!r}",
                 expected="a dict from names to what was measured",
                 probably="a missing return, or a bare number",
+            )
+        taken = sorted(found.keys() & {*point, *OF_THE_POINT})
+        if taken:
+            raise bad_input(
+                "measure",
+                got=f"a row with {', '.join(taken)}, which it has already",
+                expected="names other than those of the settings and of the measurement itself",
+                probably="settings that were returned with what was measured; the row has them",
             )
         about["seconds"] = time.perf_counter() - began
         about |= {"device": environment()["device"], "cores": len(os.sched_getaffinity(0))}

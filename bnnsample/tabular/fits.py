@@ -21,7 +21,7 @@ from jaxtyping import Float
 from xarray import DataTree
 
 from bnnsample.checks import bad_input
-from bnnsample.files import PARTIAL, damaged, take_lock, write_whole
+from bnnsample.files import check_free, damaged, take_lock, write_whole
 from bnnsample.sampling.folder import LOCK, SETTINGS
 from bnnsample.tabular import targets
 from bnnsample.tabular.encoding import Encoding
@@ -82,13 +82,8 @@ def check_free_for(folder: Path, fit: Fit) -> None:
     """
     if is_fit(folder):
         _check_same(folder, fit)
-    elif folder.exists() and (not folder.is_dir() or any(_foreign(folder))):
-        raise bad_input(
-            "out",
-            got=f"{folder}, which holds something else",
-            expected="a new or empty folder, or one of an earlier fit with the same settings",
-            probably="a folder of something else; choose another name",
-        )
+    else:
+        check_free(folder, (LOCK,), "fit with the same settings")
 
 
 def check_belongs(folder: Path, fit: Fit, run: DataTree) -> None:
@@ -191,7 +186,3 @@ def _check_same(folder: Path, wanted: Fit) -> None:
             expected="; ".join(now),
             probably="a new fit; choose another folder or remove this one",
         )
-
-
-def _foreign(folder: Path) -> list[Path]:
-    return [p for p in folder.iterdir() if p.name != LOCK and not p.name.endswith(PARTIAL)]

@@ -126,24 +126,25 @@ def pcn_acceptance(width: int, draws: int) -> float:
     tuning = Tuning(jnp.asarray(0.1), jnp.asarray(0), jnp.asarray(1.0))
 
     @jax.jit
-    def mean_acceptance(position: jax.Array, key: jax.Array) -> jax.Array:
+    def mean_acceptance(key: jax.Array) -> jax.Array:
+        start, burn, stay = jax.random.split(key, 3)
         hmc: Any
         pcn: Any
         hmc, pcn = (sampler.build(target, tuning) for sampler in (bnn.HMC(8), bnn.PCN()))
         burnt = jax.lax.scan(
             lambda state, key: (hmc.step(key, state)[0], None),
-            hmc.init(position),
-            jax.random.split(key, 60),
+            hmc.init(target.init(start)),
+            jax.random.split(burn, 60),
         )[0]
         infos = jax.lax.scan(
             lambda state, key: pcn.step(key, state), pcn.init(burnt.position),
-            jax.random.split(jax.random.fold_in(key, 1), draws),
+            jax.random.split(stay, draws),
         )[1]  # fmt: skip
         return jnp.mean(infos.acceptance_rate)
 
     keys = jax.random.split(jax.random.key(0), 4)
-    rates = [float(mean_acceptance(target.init(key), key)) for key in keys]
-    print(f"  width {width}: {np.mean(rates):.3f} ({np.std(rates) / 2:.3f} s.e.)")
+    rates = [float(mean_acceptance(key)) for key in keys]
+    print(f"  width {width}: {np.mean(rates):.3f} ({np.std(rates, ddof=1) / 2:.3f} s.e.)")
     return float(np.mean(rates))
 
 
@@ -180,17 +181,18 @@ def acceptance_at(sampler: AbstractSampler, size: float, n: int, width: int, dra
         algorithm: Any = sampler.build(target, tuning)
 
         @jax.jit
-        def rates(position: jax.Array, key: jax.Array, algorithm=algorithm) -> jax.Array:
+        def rates(key: jax.Array, target=target, algorithm=algorithm) -> jax.Array:
+            start, stay = jax.random.split(key)
             return jax.lax.scan(
                 lambda state, key: algorithm.step(key, state),
-                algorithm.init(position),
-                jax.random.split(key, draws),
+                algorithm.init(target.init(start)),
+                jax.random.split(stay, draws),
             )[1].acceptance_rate[draws // 5 :]
 
         keys = jax.random.split(jax.random.key(7), 4)
-        found[dtype] = [float(jnp.mean(rates(target.init(key), key))) for key in keys]
+        found[dtype] = [float(jnp.mean(rates(key))) for key in keys]
     means = {name: float(np.mean(values)) for name, values in found.items()}
-    errors = [float(np.std(values)) / 2 for values in found.values()]
+    errors = [float(np.std(values, ddof=1)) / 2 for values in found.values()]
     error = np.hypot(errors[0], errors[1])
     print(f"  acceptance at angle {size}: float64 {means['float64']:.4f}, ", end="")
     print(f"float32 {means['float32']:.4f} (error of the difference {error:.4f})")

@@ -11,7 +11,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 
 import bnnsample as bnn
-from bnnsample.sklearn import BNNClassifier, BNNRegressor, NNGPClassifier, NNGPRegressor, sampling
+from bnnsample.sklearn import (
+    BNNClassifier,
+    BNNRegressor,
+    NNGPClassifier,
+    NNGPRegressor,
+    limit,
+    sampling,
+)
 from bnnsample.tabular import blocks
 from tests.estimators.test_conventions import QUICK, labels, short, table
 
@@ -170,3 +177,33 @@ def test_it_works_in_pipelines_and_searches_and_keeps_names_of_columns(rng):
     assert np.isfinite(cross_val_score(pipeline, X, y, cv=2)).all()
     with pytest.raises(ValueError, match="feature names should match"):
         search.best_estimator_.predict(frame.rename(columns={"age": "years"}))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 10])
+def test_probabilities_of_normal_logits_are_their_averages(classes, rng):
+    mean, std = rng.normal(size=(40, classes)), rng.uniform(0.2, 2.0, (40, 1))
+    draws = rng.normal(mean, np.broadcast_to(std, mean.shape), (20_000, 40, classes))
+    found = limit.probabilities(mean, np.broadcast_to(std**2, mean.shape))
+    # 4 standard errors of 20 000 draws are 0.014 at most; the rule's own error is a few thousandths
+    np.testing.assert_allclose(found, softmax(draws, axis=-1).mean(axis=0), atol=0.015)
+    np.testing.assert_allclose(found.sum(axis=1), 1)
+    same = limit.probabilities(np.full((2, classes), 0.7), np.full((2, classes), 9.0))
+    np.testing.assert_allclose(same, 1 / classes)
+
+
+@pytest.mark.parametrize("estimator", [NNGPRegressor, NNGPClassifier])
+def test_the_limit_predicts_by_blocks_what_it_predicts_at_once(estimator, rng, monkeypatch):
+    X, y = table(rng)
+    classes = estimator is NNGPClassifier
+    model = estimator().fit(X, labels(y) if classes else y)
+
+    def predicted():
+        return model.predict_proba(X) if classes else np.stack(model.predict(X, True))
+
+    whole, sizes, own = predicted(), [], type(model.given_).marginals
+    monkeypatch.setattr(limit, "ROWS", 7)
+    monkeypatch.setattr(
+        type(model.given_), "marginals", lambda self, x: sizes.append(len(x)) or own(self, x)
+    )
+    np.testing.assert_allclose(predicted(), whole, rtol=1e-10)
+    assert sizes == [7, 7, 7, 7, 2]

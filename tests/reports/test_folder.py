@@ -69,7 +69,7 @@ def test_a_setting_that_the_record_lacks_is_refused(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    assert_refused(tmp_path, "holds other files")
+    assert_refused(tmp_path, "holds something else")
 
 
 def test_a_file_is_refused(tmp_path: Path) -> None:

@@ -26,10 +26,11 @@ def last_layer_laplace(posterior: Posterior, x_test: ArrayLike, *, seed: int = 0
     kernel is ``Psi Psi'``, and computed so. Raises ``ValueError`` where the fit finds no mode.
     """
     posterior = at_evidence_mode(posterior)
-    modes = find_modes(posterior, jax.random.split(jax.random.key(seed), 1))
+    modes_key, key = jax.random.split(jax.random.key(seed))
+    modes = find_modes(posterior, modes_key[None])
     hidden = jax.tree.map(lambda leaf: leaf[0], modes.hidden)
     kernel = Partial(_feature_kernel, posterior.network, hidden)
-    return of_kernel(posterior, kernel, x_test, seed)
+    return of_kernel(posterior, kernel, x_test, key)
 
 
 def _feature_kernel(

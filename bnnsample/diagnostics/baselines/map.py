@@ -30,7 +30,7 @@ def map_baseline(posterior: Posterior, x_test: ArrayLike, *, seed: int = 0) -> P
     """
     posterior = at_evidence_mode(posterior)
     x_test = as_test_inputs(x_test, posterior.x)
-    modes = find_modes(posterior, jax.random.split(jax.random.key(seed), 1))
+    modes = find_modes(posterior, jax.random.split(jax.random.key(seed))[:1])
     f = jax.vmap(lambda own: posterior.network.apply(own, x_test))(modes)
     return Predictive(posterior.likelihood, f)
 

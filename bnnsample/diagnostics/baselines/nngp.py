@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
+from jaxtyping import Array, Key
 
 from bnnsample.checks import bad_input
 from bnnsample.diagnostics.baselines.evidence_mode import at_evidence_mode
@@ -28,11 +30,12 @@ def nngp_baseline(posterior: Posterior, x_test: ArrayLike, *, seed: int = 0) -> 
     approximation finds no mode.
     """
     posterior = at_evidence_mode(posterior)
-    return of_kernel(posterior, Partial(nngp, posterior.network), x_test, seed)
+    kernel = Partial(nngp, posterior.network)
+    return of_kernel(posterior, kernel, x_test, jax.random.key(seed))
 
 
 def of_kernel(
-    posterior: Posterior, kernel: KernelFunction, x_test: ArrayLike, seed: int
+    posterior: Posterior, kernel: KernelFunction, x_test: ArrayLike, key: Key[Array, ""]
 ) -> Predictive:
     """What Gaussian outputs of covariance ``kernel`` predict given a posterior's data.
 
@@ -52,4 +55,4 @@ def of_kernel(
     mean, variance = given.marginals(x_test)
     cheap = MOST_POINTS if x_test.ndim == 2 else min(MOST_POINTS, len(posterior.x))
     covariances = given.covariances(x_test) if len(x_test) <= cheap else None
-    return of_gaussian_outputs(posterior.likelihood, mean, jnp.sqrt(variance), covariances, seed)
+    return of_gaussian_outputs(posterior.likelihood, mean, jnp.sqrt(variance), covariances, key)

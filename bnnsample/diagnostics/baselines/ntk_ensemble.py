@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
@@ -37,4 +38,5 @@ def ntk_ensemble(posterior: Posterior, x_test: ArrayLike, *, seed: int = 0) -> P
     variance = jnp.maximum(jnp.diagonal(covariance), 0.0)
     std = jnp.broadcast_to(jnp.sqrt(variance)[:, None], mean.shape)
     together = covariance[None] if len(mean) <= MOST_POINTS else None
-    return of_gaussian_outputs(posterior.likelihood, mean, std, together, seed)
+    key = jax.random.key(seed)
+    return of_gaussian_outputs(posterior.likelihood, mean, std, together, key)

@@ -188,14 +188,14 @@ def of_gaussian_outputs(
     mean: Float[Array, "m o"],
     std: Float[Array, "m o"],
     covariances: Float[Array, "k m m"] | None,
-    seed: int,
+    key: Key[Array, ""],
 ) -> Predictive:
     """What Gaussian outputs predict, drawn where the noise is not Gaussian too.
 
     ``covariances`` between the points, one for all outputs (k = 1) or one for each; without them
     outputs are drawn point by point.
     """
-    noise = jax.random.normal(jax.random.key(seed), (FUNCTION_DRAWS, *mean.shape), mean.dtype)
+    noise = jax.random.normal(key, (FUNCTION_DRAWS, *mean.shape), mean.dtype)
     functions = None
     if covariances is not None:
         # one at a time: each takes as much memory again

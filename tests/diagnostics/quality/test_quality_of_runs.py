@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -86,9 +87,10 @@ def test_outputs_are_drawn_where_the_noise_is_not_gaussian(shared, rng):
     covariances = roots @ np.swapaxes(roots, 1, 2)
     std = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2)).T * np.ones((M, 2))
     law = mean, jnp.asarray(std), jnp.asarray(covariances)
-    gaussian = of_gaussian_outputs(bnn.Gaussian(0.3), *law, 0)
+    key, other = jax.random.split(jax.random.key(0))
+    gaussian = of_gaussian_outputs(bnn.Gaussian(0.3), *law, key)
     assert gaussian.f.shape == gaussian.f_std.shape == (1, M, 2)
-    drawn = of_gaussian_outputs(bnn.Poisson(), *law, 0)
+    drawn = of_gaussian_outputs(bnn.Poisson(), *law, key)
     assert drawn.f_std is None
     assert drawn.joint
     assert gaussian.joint
@@ -101,14 +103,14 @@ def test_outputs_are_drawn_where_the_noise_is_not_gaussian(shared, rng):
         found = np.cov(drawn.f[..., output], rowvar=False)
         own = covariances[0 if shared else output]
         np.testing.assert_allclose(found, own, rtol=0, atol=4 * 2**0.5 * std.max() * error)
-    again = of_gaussian_outputs(bnn.Poisson(), *law, 0)
+    again = of_gaussian_outputs(bnn.Poisson(), *law, key)
     np.testing.assert_array_equal(drawn.f, again.f)
-    assert not np.array_equal(drawn.f, of_gaussian_outputs(bnn.Poisson(), *law, 1).f)
-    apart = of_gaussian_outputs(bnn.Poisson(), *law[:2], None, 0)
+    assert not np.array_equal(drawn.f, of_gaussian_outputs(bnn.Poisson(), *law, other).f)
+    apart = of_gaussian_outputs(bnn.Poisson(), *law[:2], None, key)
     np.testing.assert_allclose(apart.f.std(axis=0), std, rtol=4 / (2 * FUNCTION_DRAWS) ** 0.5)
     assert np.abs(np.corrcoef(apart.f[..., 0], rowvar=False)[0, 1:]).max() < 4 * 1000**-0.5
     assert not apart.joint
-    assert not of_gaussian_outputs(bnn.Gaussian(0.3), *law[:2], None, 0).joint
+    assert not of_gaussian_outputs(bnn.Gaussian(0.3), *law[:2], None, key).joint
 
 
 def test_draws_of_a_run_are_functions(rng, x_test):
