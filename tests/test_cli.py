@@ -126,7 +126,7 @@ def test_a_folder_of_other_files_and_names_taken_by_files_are_refused(
 ) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "txt").write_text("mine")
-    assert_refused(words_with("--out", str(tmp_path / out)), "output folder", capsys)
+    assert_refused(words_with("--out", str(tmp_path / out)), "out", capsys)
     assert {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()} == {
         "notes/txt"
     }

@@ -40,7 +40,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raise unless ``folder`` is new, empty, or holds an experiment with the same settings."""
-    nearest = check_no_file("output folder", folder, "the name of a file was given")
+    nearest = check_no_file("out", folder, "the name of a file was given")
     if nearest != folder:
         return
     record = folder / RECORD
@@ -53,7 +53,7 @@ def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     if changed:
         differences = "; ".join(f"{name} {earlier.get(name)!r}" for name in changed)
         raise bad_input(
-            "output folder",
+            "out",
             got=f"{folder}, made with other settings ({differences})",
             expected="; ".join(f"{name} {wanted[name]!r}" for name in changed),
             probably="a new experiment; choose another folder or remove this one",
@@ -66,7 +66,7 @@ def _earlier_settings(record: Path) -> dict[str, Any]:
         return dict(settings.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise bad_input(
-            "output folder",
+            "out",
             got=f"{record}, which cannot be read ({error})",
             expected="a run record written by bnnsample",
             probably="a file edited by hand; choose another folder",

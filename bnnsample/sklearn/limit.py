@@ -192,4 +192,5 @@ class NNGPClassifier(OfLabels, BaseEstimator):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (m, classes) at ``X`` (m, d), averaged over the logits' posterior."""
-        return probabilities(*marginals(self.given_, as_inputs(self, X)))
+        x = as_inputs(self, X)
+        return probabilities(*marginals(self.given_, x))

@@ -23,7 +23,7 @@ def assert_refused(folder: Path, words: str, settings: dict | None = None) -> No
     before = contents(folder) if folder.is_dir() else folder.read_bytes()
     with pytest.raises(ValueError, match=words) as caught:
         check_folder(folder, SETTINGS if settings is None else settings)
-    for part in ("output folder: got ", "; expected ", "; probably "):
+    for part in ("out: got ", "; expected ", "; probably "):
         assert part in str(caught.value)
     assert "\n" not in str(caught.value)
     assert before == (contents(folder) if folder.is_dir() else folder.read_bytes())

@@ -88,7 +88,7 @@ def test_a_folder_of_another_experiment_is_refused_and_left_alone(
     assert main([*WORDS, "--seed", "1", "--out", str(folder)]) == 2
     error = capsys.readouterr().err
     assert error.startswith(
-        f"error: output folder: got {folder}, made with other settings (seed 0)"
+        f"error: out: got {folder}, made with other settings (seed 0)"
     )
     assert "; expected seed 1; probably " in error
     assert error.count("\n") == 1
