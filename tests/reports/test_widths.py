@@ -87,9 +87,7 @@ def test_a_folder_of_another_experiment_is_refused_and_left_alone(
     before = {name: (folder / name).read_bytes() for name in files(folder)}
     assert main([*WORDS, "--seed", "1", "--out", str(folder)]) == 2
     error = capsys.readouterr().err
-    assert error.startswith(
-        f"error: out: got {folder}, made with other settings (seed 0)"
-    )
+    assert error.startswith(f"error: out: got {folder}, made with other settings (seed 0)")
     assert "; expected seed 1; probably " in error
     assert error.count("\n") == 1
     assert replay == []
