@@ -76,10 +76,9 @@ def check_free(folder: Path, own: Container[str], earlier: str) -> None:
     What a killed process left half written does not count. ``earlier``: of what the folder might
     be, as the error says it.
     """
-    if folder.exists() and not (
-        folder.is_dir()
-        and all(path.name in own or path.name.endswith(PARTIAL) for path in folder.iterdir())
-    ):
+    if check_no_file("out", folder, "the name of a file was given") != folder:
+        return
+    if not all(path.name in own or path.name.endswith(PARTIAL) for path in folder.iterdir()):
         raise bad_input(
             "out",
             got=f"{folder}, which holds something else",
@@ -90,14 +89,14 @@ def check_free(folder: Path, own: Container[str], earlier: str) -> None:
 
 def check_file(subject: str, path: Path) -> None:
     """Raise ``ValueError`` for what no file can be written to."""
-    if path.is_dir():
+    above = next(parent for parent in path.absolute().parents if parent.exists())
+    if path.is_dir() or not above.is_dir():
         raise bad_input(
             subject,
-            got=f"{path}, a folder",
-            expected="a file to write",
-            probably="the name of the file was left out",
+            got=f"{path}, a folder" if path.is_dir() else f"{path}, and {above} is a file",
+            expected="a file to write, in a folder that is there or may be made",
+            probably="the name of the file was left out" if path.is_dir() else "a typing error",
         )
-    check_no_file(subject, path.absolute().parent, "a typing error")
 
 
 class CheckedStore(LocalStore):

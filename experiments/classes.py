@@ -179,6 +179,7 @@ def main() -> None:
     if options.smoke:
         cases, points = [(20, 8, 3.0)], 30
         options.draws, options.width = 10, 8
+    sets = {"digits": digits(points), "Fashion-MNIST": fashion(points, options.data_dir)}
     options.out.mkdir(parents=True, exist_ok=True)
     record = options.out / "record.json"
     results: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
@@ -190,7 +191,6 @@ def main() -> None:
                 rows.append(efficiency(case, name, options.draws))
                 write_whole(record, json.dumps(results | environment(), indent=1) + "\n")
                 print(json.dumps(rows[-1]), flush=True)
-    sets = {"digits": digits(points), "Fashion-MNIST": fashion(points, options.data_dir)}
     for name, data in sets.items():
         about = {"data": name, "points": points, "width": options.width, "draws": options.draws}
         if data is None or any(about.items() <= row.items() for row in tables):

@@ -75,7 +75,7 @@ def efficiency_figure(rows: list[Row], width_name: str) -> Figure:
                 )
             axis.set_yscale("log")
             harness.logarithmic(axis, sorted(widths[::-2]) if len(widths) > 5 else widths)
-        row[0].set_ylabel(f"{TITLES[sampler]}\neffective draws")
+        row[0].set_ylabel(f"{TITLES[sampler]}\neffective draws of predictions")
     for axis, rate in zip(axes[0], RATES, strict=True):
         axis.set_title(rate.removeprefix("ess_").replace("_", " "))
     axes[-1][1].set_xlabel(f"{width_name}\n({ROUGH})")

@@ -113,7 +113,8 @@ def figure(rows: list[Row], fits: list[Row]) -> Figure:
         if len(fit["widths"]):
             law = np.exp(fit["level"]) * fit["widths"] ** fit["slope"]
             axis.plot(shift * fit["widths"], law, color=color, linewidth=1.0)
-    axis.set_xlabel(f"width (hidden units of each layer)\n({ROUGH.split(',')[0]})")
+    rough = f"{ROUGH.split(',')[0]}; markers of one width are set side by side"
+    axis.set_xlabel(f"width (hidden units of each layer)\n({rough})")
     axis.set_ylabel("distance to the NNGP posterior\n(in its standard deviations)")
     harness.logarithmic(axis, sorted({r["width"] for r in rows}))
     harness.logarithmic(axis, which="y")

@@ -94,13 +94,10 @@ def _tokens(name: str, value: Any, command: argparse.ArgumentParser) -> Iterator
     elif isinstance(value, list) and action.nargs == "+":
         if not value or not all(map(_is_plain, value)):
             raise _bad_value(name, value, "numbers and texts")
-        words = [str(one) for one in value]
-        if len(words) == 1:
-            yield f"{option}={words[0]}"
-        elif any(isinstance(one, str) and one.startswith("-") for one in value):
-            raise _bad_value(name, value, "texts that do not begin with a dash, or one alone")
+        if isinstance(action, argparse._ExtendAction):  # names of columns may begin with a dash
+            yield from (f"{option}={one}" for one in value)
         else:
-            yield from (option, *words)
+            yield from (option, *map(str, value))
     elif _is_plain(value):
         yield f"{option}={value}"
     else:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bnnsample.checks import bad_input
-from bnnsample.files import check_free, check_no_file, write_whole
+from bnnsample.files import check_free, write_whole
 
 RECORD = "record.json"
 
@@ -40,9 +40,6 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def check_folder(folder: Path, settings: Mapping[str, Any]) -> None:
     """Raise unless ``folder`` is new, empty, or holds an experiment with the same settings."""
-    nearest = check_no_file("out", folder, "the name of a file was given")
-    if nearest != folder:
-        return
     record = folder / RECORD
     if not record.exists():
         check_free(folder, (), "experiment with the same settings")

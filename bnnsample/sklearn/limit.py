@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Self
 
 import jax
@@ -47,19 +48,16 @@ def given(posterior: Posterior) -> Conditioned:
 
 
 def marginals(
-    given: Conditioned, x: Float[np.ndarray, "m d"]
-) -> tuple[Float[np.ndarray, "m o"], Float[np.ndarray, "m o"]]:
+    process: Conditioned, x: Float[np.ndarray, "m d"]
+) -> Iterator[tuple[Float[np.ndarray, "rows o"], Float[np.ndarray, "rows o"]]]:
     """Mean and variance of each output at each of ``x``, some rows at a time."""
-    with jax.enable_x64(True):
-        blocks = [
-            given.marginals(jnp.asarray(x[start : start + ROWS]))
-            for start in range(0, len(x), ROWS)
-        ]
-    mean, variance = (np.concatenate(arrays) for arrays in zip(*blocks, strict=True))
-    return mean, variance
+    for start in range(0, len(x), ROWS):
+        with jax.enable_x64(True):
+            mean, variance = process.marginals(jnp.asarray(x[start : start + ROWS]))
+        yield np.asarray(mean), np.asarray(variance)
 
 
-def probabilities(
+def class_probabilities(
     mean: Float[np.ndarray, "m c"], variance: Float[np.ndarray, "m c"]
 ) -> Float[np.ndarray, "m c"]:
     """Of each class, averaged over independent normal logits by Sobol' points.
@@ -123,7 +121,8 @@ class NNGPRegressor(OfNumbers, BaseEstimator):
     def predict(self, X: Any, return_std: bool = False) -> Any:
         """Mean of new targets at ``X`` (m, d), with ``return_std`` their standard deviation too."""
         x = as_inputs(self, X)
-        mean, variance = marginals(self.given_, x)
+        blocks = zip(*marginals(self.given_, x), strict=True)
+        mean, variance = (np.concatenate(arrays) for arrays in blocks)
         if not return_std:
             return self._in_units(mean)
         std = np.sqrt(variance + self._noise_std() ** 2)
@@ -193,4 +192,4 @@ class NNGPClassifier(OfLabels, BaseEstimator):
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probabilities (m, classes) at ``X`` (m, d), averaged over the logits' posterior."""
         x = as_inputs(self, X)
-        return probabilities(*marginals(self.given_, x))
+        return np.concatenate([class_probabilities(*own) for own in marginals(self.given_, x)])

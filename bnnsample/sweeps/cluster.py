@@ -198,7 +198,7 @@ def _gpus() -> tuple[str, ...]:
             "GPUs",
             got=f"a JAX that does not start: {found.stderr.strip().rpartition('\n')[-1]}",
             expected="one that finds them, or none of its plugins for GPUs",
-            probably="a driver that does not fit the plugin; with JAX_PLATFORMS=cpu they are left",
+            probably="a driver that does not fit the plugin; JAX_PLATFORMS=cpu leaves them alone",
         )
     backend, count = found.stdout.split()
     if backend != "gpu":

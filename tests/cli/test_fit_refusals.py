@@ -50,7 +50,7 @@ def test_a_fit_that_began_meanwhile_is_not_mixed_with_another(
         ("fit table.csv --target progression --test 2 --out new", "test: got 2.0"),
         ("fit table.csv --target progression --activation rleu --out new", "rleu"),
         ("fit table.csv --target progression --out notes", "holds something else"),
-        ("fit table.csv --target progression --out table.csv", "holds something else"),
+        ("fit table.csv --target progression --out table.csv", "table.csv is a file"),
         ("fit table.csv --target progression --out fit", "width 7; "),
         ("fit semicolons.csv --target a --out new", "semicolons"),
         ("fit dates.csv --target a --out new", "--drop when"),

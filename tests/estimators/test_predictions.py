@@ -183,11 +183,11 @@ def test_it_works_in_pipelines_and_searches_and_keeps_names_of_columns(rng):
 def test_probabilities_of_normal_logits_are_their_averages(classes, rng):
     mean, std = rng.normal(size=(40, classes)), rng.uniform(0.2, 2.0, (40, 1))
     draws = rng.normal(mean, np.broadcast_to(std, mean.shape), (20_000, 40, classes))
-    found = limit.probabilities(mean, np.broadcast_to(std**2, mean.shape))
+    found = limit.class_probabilities(mean, np.broadcast_to(std**2, mean.shape))
     # 4 standard errors of 20 000 draws are 0.014 at most; the rule's own error is a few thousandths
     np.testing.assert_allclose(found, softmax(draws, axis=-1).mean(axis=0), atol=0.015)
     np.testing.assert_allclose(found.sum(axis=1), 1)
-    same = limit.probabilities(np.full((2, classes), 0.7), np.full((2, classes), 9.0))
+    same = limit.class_probabilities(np.full((2, classes), 0.7), np.full((2, classes), 9.0))
     np.testing.assert_allclose(same, 1 / classes)
 
 
