@@ -145,14 +145,15 @@ def figure(rows: list[Row]) -> Figure:
                     axis.errorbar(x, found[score], found.get(f"{score}_se"), **look)
                     if f"{score}_band" in found:
                         band = found[f"{score}_band"]
-                        axis.vlines(x, *band, color=METHODS[method], linewidth=5, alpha=0.3)
+                        axis.vlines(x, *band, color=METHODS[method], linewidth=5, alpha=0.45)
             axis.set_xticks(range(len(LIKELIHOODS)), LIKELIHOODS)
             axis.set_xlim(-0.5, len(LIKELIHOODS) - 0.5)
             axis.set_ylabel(title)
         line[1].set_title(f"{name}, n = {largest['points']}, width {largest['width']}")
     drawn.supxlabel(
-        "bars: ± 1 standard error over test images; pale: where 95 % of calibration errors would "
-        "lie if\nthe method were as sure as it should be. The NTK ensemble has squared errors only",
+        "bars: ± 1 standard error over test images; pale: where 95 % of calibration errors "
+        "would lie if\nthe method were as sure as it should be. "
+        "The NTK ensemble is known for regression only",
         fontsize=10,
     )
     legend_on_the_right(drawn, axes[0][0])
