@@ -191,6 +191,11 @@ def test_probabilities_of_normal_logits_are_their_averages(classes, rng):
     np.testing.assert_allclose(same, 1 / classes)
 
 
+def test_many_classes_of_one_law_are_equally_probable():
+    same = limit.class_probabilities(np.full((2, 100), -0.3), np.full((2, 100), 4.0))
+    np.testing.assert_allclose(same, 0.01)
+
+
 @pytest.mark.parametrize("estimator", [NNGPRegressor, NNGPClassifier])
 def test_the_limit_predicts_by_blocks_what_it_predicts_at_once(estimator, rng, monkeypatch):
     X, y = table(rng)
