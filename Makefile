@@ -86,8 +86,9 @@ docs: .venv/installed-dev  ## Build the API reference; writes results/docs/index
 dist: .venv/installed-dev  ## Build the wheel and the sdist into dist/
 	$(BIN)/python -m build
 
-bench: .venv/installed  ## Measure what gradients, sampling, diagnostics and kernels cost
+bench: .venv/installed  ## Measure what gradients, convolutions, sampling, diagnostics and kernels cost
 	$(BIN)/python experiments/benchmarks/gradient_cost.py
+	$(BIN)/python experiments/benchmarks/convolutions.py
 	$(BIN)/python experiments/benchmarks/sampling.py
 	$(BIN)/python experiments/benchmarks/diagnostics.py
 	$(BIN)/python experiments/benchmarks/kernels.py

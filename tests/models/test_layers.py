@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 import bnnsample as bnn
+from bnnsample.models.layers import conv
 from tests.conftest import X64
 from tests.quick import quickly
 from tests.zoo import LIMITS
@@ -119,6 +121,55 @@ def test_convolutions_are_sums_over_windows(sizes, window, strides, padding, rng
     assert found.shape == (2, *layer.output_shape((*sizes, 2)))
     np.testing.assert_allclose(found.reshape(expected.shape), expected, **TOLERANCE)
     assert layer.fan_in((*sizes, 2)) == seen.shape[-1]
+
+
+@pytest.mark.parametrize("padding", PADDINGS)
+@pytest.mark.parametrize(("sizes", "window", "strides"), GEOMETRIES)
+def test_patches_are_in_the_order_of_the_weights(sizes, window, strides, padding, rng):
+    x = rng.standard_normal((3, *sizes, 2))
+    found = bnn.Conv(5, window, strides, padding).patches(jnp.asarray(x))
+    expected = windows(x, window, strides, padding)
+    np.testing.assert_array_equal(found, expected.reshape(found.shape).astype(found.dtype))
+
+
+@pytest.mark.parametrize("tile_bytes", [1, 2000, 2**22])
+@pytest.mark.parametrize(
+    ("sizes", "window", "strides"), [((9,), (3,), (2,)), ((5, 4), (3, 2), (2, 1))]
+)
+def test_derivatives_of_convolutions_by_tiles_are_those_of_xla(
+    monkeypatch, sizes, window, strides, tile_bytes, rng
+):
+    monkeypatch.setattr(conv, "TILE_BYTES", tile_bytes)
+    layer = bnn.Conv(3, window, strides, "CIRCULAR")
+    x = jnp.asarray(rng.standard_normal((7, *sizes, 2)))
+    weight = jnp.asarray(rng.standard_normal((*window, 2, 3)))
+    directions = tuple(jnp.asarray(rng.standard_normal(at.shape)) for at in (x, weight))
+
+    def squares(x, weight, apply):
+        return jnp.sum(jnp.sin(apply(x, weight)) ** 2)
+
+    def found(apply):
+        value, gradients = jax.value_and_grad(squares, (0, 1))(x, weight, apply)
+        return value, gradients, jax.jvp(partial(squares, apply=apply), (x, weight), directions)
+
+    def by_tiles(x, weight):
+        return layer.apply({"weight": weight}, x) * layer.fan_in(x.shape[1:]) ** 0.5
+
+    ours, expected = found(by_tiles), found(layer._by_convolution)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), ours, expected)
+
+
+def test_only_cpus_convolve_by_products():
+    layer = bnn.Conv(3, (3, 2))
+    shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((3, 2, 4, 3), (5, 6, 4, 4))]
+    lowered = {
+        platform: jax.export.export(
+            jax.jit(lambda weight, x: layer.apply({"weight": weight}, x)), platforms=[platform]
+        )(*shapes).mlir_module()
+        for platform in ("cpu", "cuda")
+    }
+    assert "stablehlo.convolution" not in lowered["cpu"]
+    assert "stablehlo.convolution" in lowered["cuda"]
 
 
 @pytest.mark.parametrize("padding", PADDINGS)

@@ -34,8 +34,8 @@ from bnnsample.pytrees import as_pytree
 DIMENSION_NUMBERS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC")}
 
 TILE_BYTES = 2**22
-"""Patches that a CPU makes at a time, which its cache then holds: four times as many take 1.4 times
-as long (64 images, 32 x 32 pixels, 16 channels)."""
+"""Patches that a CPU makes at a time, so that its cache holds them: four times as many take 1.4
+times as long (64 images, 32 x 32 pixels, 16 channels)."""
 
 
 @as_pytree("w_std", "b_std")
@@ -128,7 +128,7 @@ class Conv(AbstractLayer):
         return seen
 
     def _by_products(
-        self, x: Float[Array, "n ..."], weight: Float[Array, "..."]
+        self, x: Float[Array, "n ..."], weight: Float[Array, "*filter c channels"]
     ) -> Float[Array, "n ..."]:
         """Matrix products of tiles of patches, which are made again for derivatives.
 
@@ -138,7 +138,7 @@ class Conv(AbstractLayer):
         matrix = weight.reshape(-1, self.channels)
 
         @jax.checkpoint
-        def convolved(x: Float[Array, "..."]) -> Float[Array, "..."]:
+        def convolved(x: Float[Array, "*space c"]) -> Float[Array, "*moved channels"]:
             patches = self.patches(x[None])[0]
             flat = patches.reshape(-1, patches.shape[-1]) @ matrix
             return flat.reshape(*patches.shape[:-1], self.channels)
@@ -149,7 +149,7 @@ class Conv(AbstractLayer):
         return jax.lax.map(convolved, x, batch_size=tile)
 
     def _by_convolution(
-        self, x: Float[Array, "n ..."], weight: Float[Array, "..."]
+        self, x: Float[Array, "n ..."], weight: Float[Array, "*filter c channels"]
     ) -> Float[Array, "n ..."]:
         dimensions = DIMENSION_NUMBERS[weight.ndim - 2]
         return jax.lax.conv_general_dilated(
