@@ -25,7 +25,7 @@ SCALES: dict[str, Settings] = {
         "langevin_warmup": 6, "langevin_draws": 8, "hmc_warmup": 6, "hmc_draws": 6,
     },
     "two cores": {
-        "widths": (8, 16, 32, 64), "points": 32, "pixels": 8, "test": 10, "chains": 4,
+        "widths": (8, 16, 32, 64), "points": 32, "pixels": 16, "test": 10, "chains": 4,
         "samplers": ("langevin", "hmc"),
         "langevin_warmup": 200, "langevin_draws": 1000, "hmc_warmup": 60, "hmc_draws": 30,
     },
