@@ -27,7 +27,7 @@ SCALES: dict[str, Settings] = {
     "two cores": {
         "widths": (8, 16, 32, 64), "points": 32, "pixels": 16, "test": 10, "chains": 4,
         "samplers": ("langevin", "hmc"),
-        "langevin_warmup": 200, "langevin_draws": 1000, "hmc_warmup": 60, "hmc_draws": 30,
+        "langevin_warmup": 200, "langevin_draws": 1000, "hmc_warmup": 60, "hmc_draws": 60,
     },
     "paper": {
         "widths": (16, 32, 64, 128, 256, 512), "points": 256, "pixels": 32, "test": 50, "chains": 4,
