@@ -91,7 +91,7 @@ def test_a_scale_for_each_unit_has_an_estimated_kernel(data):
     layers = [bnn.Dense(5), bnn.Scale(dist.LogNormal(np.zeros(5), 0.5)), bnn.Dense(OUT)]
     posterior = bnn.Posterior(bnn.Network(layers), *data, bnn.Gaussian(0.3))
     assert isinstance(limit_kernel(posterior.network, posterior.x), MonteCarloKernel)
-    assert bnn.marginal(posterior).hyperparameters(np.zeros(20, posterior.x.dtype))["factor"].shape
+    assert bnn.marginal(posterior).hyperparameters(jnp.zeros(20, posterior.x.dtype))["factor"].shape
 
 
 def test_some_points_stand_for_all_of_many(monkeypatch):
@@ -117,7 +117,7 @@ def test_the_limit_of_too_many_points_is_not_computed(data, monkeypatch):
     coordinates = hyperposterior(posterior)
     monkeypatch.setattr(predictive, "MOST_POINTS", 3 * len(data[0]) - 1)
     with pytest.raises(bnn.NoKnownLimit, match="more than"):
-        limit_marginals(posterior, data[0], coordinates)
+        limit_marginals(posterior, posterior.x, coordinates)
 
 
 def unknown(data, noise_std) -> bnn.Posterior:
@@ -297,4 +297,5 @@ def test_a_search_that_stopped_short_of_the_mode_warns_of_what_follows(
         RuntimeWarning, match=f"nats below it after 1 steps; .*{consequence}"
     ) as seen:
         use(unknown(data, dist.LogNormal(6.0, 3.0)))
-    assert seen[0].filename == __file__
+    if X64:  # the float32 pass wraps functions, and the wrapper is what called
+        assert seen[0].filename == __file__
