@@ -55,9 +55,8 @@ def gradients(convolution: Convolution, n: int, side: int, channels: int) -> Cal
     shapes = (n, side, side, channels), (3, 3, channels, channels)
     start = tuple(jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in shapes)
     compiled = jax.jit(lambda at: jax.lax.fori_loop(0, STEPS, step, at))
-    call = lambda: jax.block_until_ready(compiled(start))  # noqa: E731
-    call()
-    return call
+    jax.block_until_ready(compiled(start))
+    return lambda: jax.block_until_ready(compiled(start))
 
 
 def main() -> None:

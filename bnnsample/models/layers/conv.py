@@ -26,6 +26,7 @@ from bnnsample.models.layers.windows import (
     check_padding,
     output_positions,
     pad,
+    shifted,
     window_mean,
 )
 from bnnsample.models.scales import Std, as_bias_std, as_std
@@ -119,12 +120,7 @@ class Conv(AbstractLayer):
         seen = self._padded(x)
         for axis in range(x.ndim - 2, 0, -1):
             extent, stride = (sizes[axis - 1] for sizes in self._geometry[:2])
-            span = (seen.shape[axis] - extent) // stride * stride + 1
-            moved = [
-                jax.lax.slice_in_dim(seen, offset, offset + span, stride, axis)
-                for offset in range(extent)
-            ]
-            seen = jnp.concatenate(moved, axis=-1)
+            seen = jnp.concatenate(shifted(seen, (axis,), extent, stride), axis=-1)
         return seen
 
     def _by_products(

@@ -126,9 +126,17 @@ def window_mean(
 
 def _sliding_sum(x: Covariance, axes: tuple[int, ...], extent: int, stride: int) -> Covariance:
     """Sum of ``extent`` shifted copies, shifted along all ``axes`` at once."""
+    first, *others = shifted(x, axes, extent, stride)
+    return sum(others, start=first)
+
+
+def shifted(
+    x: Float[Array, ...], axes: tuple[int, ...], extent: int, stride: int
+) -> list[Float[Array, ...]]:
+    """What each offset of a window of ``extent`` sees of ``x``, moved along all ``axes``."""
     steps = tuple(stride if axis in axes else 1 for axis in range(x.ndim))
 
-    def shifted(offset: int) -> Covariance:
+    def at(offset: int) -> Float[Array, ...]:
         starts = tuple(offset if axis in axes else 0 for axis in range(x.ndim))
         limits = tuple(
             offset + (size - extent) // stride * stride + 1 if axis in axes else size
@@ -136,4 +144,4 @@ def _sliding_sum(x: Covariance, axes: tuple[int, ...], extent: int, stride: int)
         )
         return jax.lax.slice(x, starts, limits, steps)
 
-    return sum((shifted(offset) for offset in range(1, extent)), start=shifted(0))
+    return [at(offset) for offset in range(extent)]
