@@ -25,6 +25,9 @@ ATAN_DENOMINATOR = (
     1.945506571482613964425e2,
 )
 
+full_precision = jax.default_matmul_precision("highest")
+"""Decorator: products of float32 in float32, which GPUs and TPUs by default round to fewer bits."""
+
 
 @jax.custom_jvp
 def safe_sqrt(x: Float[Array, ...]) -> Float[Array, ...]:

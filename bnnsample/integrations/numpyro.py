@@ -21,6 +21,7 @@ from numpyro import handlers
 from bnnsample.checks import bad_input
 from bnnsample.integrations.intercept import Intercept, check_around
 from bnnsample.integrations.linearity import check_linear, gaussian_parameters, shared_scale
+from bnnsample.numerics import full_precision
 from bnnsample.repriorisation.bijections import AbstractReadoutMap
 from bnnsample.repriorisation.collapse import NoiseStd, collapsed_log_likelihood
 from bnnsample.repriorisation.conditional import readout_bijection
@@ -96,6 +97,7 @@ class Repriorise:
             )
         self.form = form
 
+    @full_precision
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the model; in the marginal form it returns nothing, as nothing has the readout."""
         check_around(self.sites)
@@ -113,6 +115,7 @@ class Repriorise:
             numpyro.deterministic(name, value)
         return result
 
+    @full_precision
     def complete(
         self, key: Key[Array, ""], samples: Mapping[str, Array], *args: Any, **kwargs: Any
     ) -> dict[str, Array]:

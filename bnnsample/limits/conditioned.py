@@ -22,7 +22,7 @@ from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import Posterior
 from bnnsample.models.scales import hyperparameters, substitute
-from bnnsample.numerics import solve_lower
+from bnnsample.numerics import full_precision, solve_lower
 from bnnsample.pytrees import as_pytree
 
 KERNEL_DRAWS = 50
@@ -47,6 +47,7 @@ class Conditioned:
     log_evidence: Float[Array, ""]
     converged: Bool[Array, ""]
 
+    @full_precision
     def marginals(
         self, x_test: Float[Array, "m ..."]
     ) -> tuple[Float[Array, "m o"], Float[Array, "m o"]]:
@@ -58,6 +59,7 @@ class Conditioned:
         mean = cross.T @ self.weights
         return mean, jnp.broadcast_to(variance, mean.shape)
 
+    @full_precision
     def covariances(self, x_test: Float[Array, "m ..."]) -> Float[Array, "k m m"]:
         """Of each output between the points, or of all of them (k = 1) where they share it."""
         cross, prior = (
@@ -79,6 +81,7 @@ def limit_kernel(network: Network, x: Float[Array, "n ..."]) -> KernelFunction:
     return Partial(nngp, network)
 
 
+@full_precision
 def conditioned(posterior: Posterior, kernel: KernelFunction) -> Conditioned:
     """The limit given the data of a posterior without hyperparameters."""
     x, y, likelihood = posterior.x, posterior.y, posterior.likelihood

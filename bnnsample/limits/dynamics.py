@@ -23,7 +23,7 @@ from bnnsample.limits.gaussian_process import (
 from bnnsample.limits.kernels import Kernels, check_network, nngp, nngp_and_ntk
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import as_test_inputs, as_training_data
-from bnnsample.numerics import eigh, horner, in_eigenbasis
+from bnnsample.numerics import eigh, full_precision, horner, in_eigenbasis
 from bnnsample.pytrees import as_pytree
 
 type KernelPair = tuple[KernelFunction, KernelFunction]
@@ -49,6 +49,7 @@ class GradientFlow:
     eigenvalues: Float[Array, " n"]
     eigenvectors: Float[Array, "n n"]
 
+    @full_precision
     def predict(
         self, x_test: ArrayLike, t: ArrayLike
     ) -> tuple[Float[Array, "m o"], Float[Array, "m m"]]:
@@ -92,6 +93,7 @@ class GradientFlow:
         return time
 
 
+@full_precision
 def gradient_flow(network: Network | KernelPair, x: ArrayLike, y: ArrayLike) -> GradientFlow:
     """Train ``network`` at infinite width on ``x`` (n, ...), ``y`` (n, o) by gradient flow.
 

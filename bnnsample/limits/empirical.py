@@ -25,10 +25,12 @@ from bnnsample.limits.structured import (
     structured_derivatives,
 )
 from bnnsample.models.network import Network, Parameters
+from bnnsample.numerics import full_precision
 
 type Method = Literal["auto", "jacobian", "vector", "structured"]
 
 
+@full_precision
 def empirical_nngp(
     network: Network, params: Parameters, x1: ArrayLike, x2: ArrayLike | None = None
 ) -> Float[Array, "n1 n2"]:
@@ -42,6 +44,7 @@ def empirical_nngp(
     return features @ (features if second is None else network.features(params.hidden, second)).T
 
 
+@full_precision
 def empirical_ntk(
     network: Network,
     params: Parameters,

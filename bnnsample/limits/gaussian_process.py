@@ -17,7 +17,7 @@ from bnnsample.checks import as_finite_array, as_scale, bad_input, check_count
 from bnnsample.limits.kernels import nngp, ntk
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import as_test_inputs, as_training_data
-from bnnsample.numerics import cholesky, half_log_det, solve_lower, symmetric_root
+from bnnsample.numerics import cholesky, full_precision, half_log_det, solve_lower, symmetric_root
 from bnnsample.pytrees import as_pytree
 
 type KernelFunction = Callable[..., Array]
@@ -51,12 +51,14 @@ class GaussianProcess:
     weights: Float[Array, "n o"]
     log_evidence: Float[Array, ""]
 
+    @full_precision
     def predict(self, x_test: ArrayLike) -> tuple[Float[Array, "m o"], Float[Array, "m m"]]:
         """Mean (m, o) and covariance (m, m) of the function at ``x_test`` (m, ...)."""
         x_test = as_test_inputs(x_test, self.x)
         mean, whitened = self._mean_and_whitened(x_test)
         return mean, self._prior(x_test) - whitened.T @ whitened
 
+    @full_precision
     def marginals(self, x_test: ArrayLike) -> tuple[Float[Array, "m o"], Float[Array, " m"]]:
         """Mean (m, o) and variance (m,) at each of many points, without their (m, m) covariance."""
         x_test = as_test_inputs(x_test, self.x)
@@ -64,6 +66,7 @@ class GaussianProcess:
         variance = prior_variances(self.kernel, x_test) - jnp.sum(whitened**2, axis=0)
         return mean, jnp.maximum(variance, 0.0)
 
+    @full_precision
     def sample(
         self, key: Key[Array, ""], x_test: ArrayLike, draws: int
     ) -> Float[Array, "draws m o"]:
@@ -154,6 +157,7 @@ def _regression(
     return GaussianProcess(kernel, inputs, factor, weights, log_evidence)
 
 
+@full_precision
 def conditioned_on(
     gram: Float[Array, "n n"], y: Float[Array, "n o"], noise_std: Float[Array, ...]
 ) -> tuple[Float[Array, "n n"], Float[Array, "n o"], Float[Array, ""]]:

@@ -26,6 +26,7 @@ from bnnsample.models.layers import serial
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import as_more_inputs
 from bnnsample.models.scales import check_known
+from bnnsample.numerics import full_precision
 
 
 class Kernels(NamedTuple):
@@ -85,6 +86,7 @@ def nngp_and_ntk(
     return Kernels(*compute(network, x1, x2, ("nngp", "ntk"), diagonal=diagonal, memory=memory))
 
 
+@full_precision
 def compute(
     network: Network,
     x1: ArrayLike,

@@ -18,6 +18,7 @@ from bnnsample.models.hyperpriors import constrained
 from bnnsample.models.posterior import Posterior
 from bnnsample.models.priors import log_prior
 from bnnsample.models.scales import substitute
+from bnnsample.numerics import full_precision
 
 LOG_COUNTS = 5, 5, 6, 7, 8, 9
 """Hyperparameters are averaged over 2^5 quasi-random values from the Laplace fit, or as many more
@@ -33,6 +34,7 @@ MOST_POINTS = 10_000
 unknown hyperparameters take dozens of them, so that a third as many are the most. Choices."""
 
 
+@full_precision
 def limit_marginals(
     posterior: Posterior, x_test: Float[Array, "m ..."], coordinates: Coordinates | None
 ) -> tuple[Float[Array, "m o"], Float[Array, "m o"]]:

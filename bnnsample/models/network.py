@@ -16,6 +16,7 @@ from bnnsample.models.layers import serial
 from bnnsample.models.layers.base import AbstractLayer
 from bnnsample.models.layers.dense import Dense
 from bnnsample.models.scales import check_known
+from bnnsample.numerics import full_precision
 from bnnsample.pytrees import as_pytree
 
 
@@ -89,15 +90,18 @@ class Network:
         """The parameters' shapes as ``jax.ShapeDtypeStruct``; raises if the layers do not fit."""
         return jax.eval_shape(lambda: self.init(jax.random.key(0), input_shape, dtype))
 
+    @full_precision
     def features(self, hidden: tuple[Any, ...], x: Float[Array, "n ..."]) -> Float[Array, "n p"]:
         """The scaled readout features ``Psi`` of a batch; all scales must have values."""
         check_known(self)
         return self.readout_layer.readout_features(serial.apply(self.hidden_layers, hidden, x))
 
+    @full_precision
     def apply(self, params: Parameters, x: Float[Array, "n ..."]) -> Float[Array, "n o"]:
         """The network's outputs ``f = Psi W`` for a batch."""
         return self.features(params.hidden, x) @ params.readout
 
+    @full_precision
     def kernel(
         self, x1: Float[Array, ...], x2: Float[Array, ...], *, wants_ntk: bool = False
     ) -> Kernel:

@@ -20,6 +20,7 @@ from bnnsample.checks import bad_input
 from bnnsample.models.network import Parameters
 from bnnsample.models.posterior import Posterior
 from bnnsample.models.priors import log_prior
+from bnnsample.numerics import full_precision
 
 type Position = Float[Array, " dim"]
 type LogLikelihood = Callable[[Float[Array, " part"]], Float[Array, ""]]
@@ -94,6 +95,7 @@ class AbstractTarget(ABC):
         """
         return Partial(_draw_all, self, x_test)
 
+    @full_precision
     def logdensity(self, position: Position) -> Float[Array, ""]:
         """``log p(y, q)`` up to the constant of N(0, I)."""
         return self.log_likelihood(position) + log_prior(position)
@@ -109,6 +111,7 @@ class AbstractTarget(ABC):
         return jax.eval_shape(self.init, jax.random.key(0)).shape[0]
 
 
+@full_precision
 def _draw_all(
     target: AbstractTarget,
     x_test: Float[Array, "m ..."] | None,

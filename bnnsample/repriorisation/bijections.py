@@ -19,7 +19,13 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bnnsample.numerics import add_diagonal, cholesky, half_log_det, solve_lower
+from bnnsample.numerics import (
+    add_diagonal,
+    cholesky,
+    full_precision,
+    half_log_det,
+    solve_lower,
+)
 from bnnsample.pytrees import as_pytree
 
 type Scalar = Float[Array, ""]
@@ -34,6 +40,7 @@ class AbstractBijection(ABC):
     def given(self, features: Float[Array, "n p"]) -> Forward:
         """The map at these features: what depends on them alone is computed here, once."""
 
+    @full_precision
     def forward_and_logdet(
         self, features: Float[Array, "n p"], phi: Float[Array, "p o"]
     ) -> tuple[Float[Array, "p o"], Scalar]:

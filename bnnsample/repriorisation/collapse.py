@@ -21,12 +21,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from bnnsample.numerics import add_diagonal, cholesky, half_log_det, solve_cholesky
+from bnnsample.numerics import add_diagonal, cholesky, full_precision, half_log_det, solve_cholesky
 
 type NoiseStd = float | Float[Array, "..."]
 """A number, or an array that broadcasts to (n, o): (n, 1) by point, (1, o) or (o,) by output."""
 
 
+@full_precision
 def collapsed_log_likelihood(
     features: Float[Array, "n p"], y: Float[Array, "n o"], noise_std: NoiseStd
 ) -> Float[Array, ""]:

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from bnnsample.models.network import Parameters
 from bnnsample.models.posterior import Posterior
+from bnnsample.numerics import full_precision
 from bnnsample.pytrees import as_pytree
 from bnnsample.randomness import normal
 from bnnsample.repriorisation.base import (
@@ -70,6 +71,7 @@ class Marginal(AbstractTarget):
         return self.reduced.network.features(hidden, self.reduced.x)
 
 
+@full_precision
 def _draw(
     target: Marginal,
     x_test: Float[Array, "m ..."] | None,

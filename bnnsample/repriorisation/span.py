@@ -20,6 +20,7 @@ from bnnsample.models.layers.dense import Dense
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import Posterior
 from bnnsample.models.scales import hyperparameters
+from bnnsample.numerics import full_precision
 from bnnsample.pytrees import as_pytree
 from bnnsample.randomness import normal
 
@@ -38,19 +39,21 @@ class Span:
     fixed: tuple[AbstractLayer, ...]
     fixed_params: tuple[Any, ...]
 
+    @full_precision
     def lift(self, hidden: tuple[Any, ...], key: Key[Array, ""]) -> tuple[Any, ...]:
         """Hidden parameters of the whole network from those of ``self.posterior``."""
         first, *others = hidden
         seen = first["weight"]
         xi = normal(key, (self.basis.shape[0], seen.shape[1]), seen.dtype)
-        weight = xi + _matmul(self.basis, seen - _matmul(self.basis.T, xi))
+        weight = xi + self.basis @ (seen - self.basis.T @ xi)
         return (*self.fixed_params, {**first, "weight": weight}, *others)
 
+    @full_precision
     def widened(self, x_test: Float[Array, "m ..."]) -> Widened:
         """Test inputs by what they have along the span and beside it."""
         inputs = serial.apply(self.fixed, self.fixed_params, x_test)
-        along = _matmul(inputs, self.basis)
-        _, triangle = jnp.linalg.qr((inputs - _matmul(along, self.basis.T)).T)
+        along = inputs @ self.basis
+        _, triangle = jnp.linalg.qr((inputs - along @ self.basis.T).T)
         widened = jnp.concatenate([along, triangle.T], axis=1)
         scale = (widened.shape[1] / inputs.shape[1]) ** 0.5
         return Widened(self.posterior.network, widened * scale)
@@ -102,8 +105,3 @@ def span_of(posterior: Posterior) -> Span | None:
         fixed,
         empty,
     )
-
-
-def _matmul(a: Float[Array, "i j"], b: Float[Array, "j k"]) -> Float[Array, "i k"]:
-    """``a @ b`` in full precision on accelerators too: the law of the weights rests on it."""
-    return jnp.matmul(a, b, precision="highest")

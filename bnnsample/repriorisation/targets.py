@@ -14,6 +14,7 @@ from bnnsample.models.hyperpriors import constrained, prior_centre
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior
 from bnnsample.models.scales import substitute
+from bnnsample.numerics import full_precision
 from bnnsample.repriorisation.base import AbstractTarget, check_posterior
 from bnnsample.repriorisation.hierarchical import Hierarchical
 from bnnsample.repriorisation.marginal import Marginal
@@ -21,6 +22,7 @@ from bnnsample.repriorisation.parameters import Repriorised, Standard
 from bnnsample.repriorisation.span import span_of
 
 
+@full_precision
 def standard(posterior: Posterior) -> AbstractTarget:
     """The posterior of the network's parameters as they are.
 
@@ -34,6 +36,7 @@ def standard(posterior: Posterior) -> AbstractTarget:
     return Hierarchical(target, Coordinates(centre, jnp.eye(centre.size, dtype=centre.dtype)))
 
 
+@full_precision
 def repriorised(posterior: Posterior, ridge: float | None = None) -> AbstractTarget:
     r"""The posterior after the map of the readout, exact unless another ``ridge`` is given.
 
@@ -70,6 +73,7 @@ def repriorised(posterior: Posterior, ridge: float | None = None) -> AbstractTar
     return _with_hyperparameters(Repriorised(posterior, pseudo=pseudo), coordinates)
 
 
+@full_precision
 def marginal(posterior: Posterior) -> AbstractTarget:
     r"""The posterior of the hidden weights that the data see, the readout integrated out.
 

@@ -18,6 +18,7 @@ from xarray import Dataset, DataTree
 from bnnsample.checks import bad_input, check_count
 from bnnsample.models.network import Parameters, named_parameters
 from bnnsample.models.posterior import Posterior, as_test_inputs
+from bnnsample.numerics import full_precision
 from bnnsample.repriorisation.base import check_posterior
 from bnnsample.sampling.rebuild import NotRebuildable, rebuild, without_addresses
 
@@ -29,6 +30,7 @@ type OfDraw = Callable[..., dict[str, Array]]
 """``(posterior, params, key, *arrays)``: arrays by name, of a posterior without hyperparameters."""
 
 
+@full_precision
 def predict(
     run: DataTree, x: ArrayLike, *, posterior: Posterior | None = None, seed: int = 0
 ) -> Dataset:
@@ -49,6 +51,7 @@ def predict(
     )
 
 
+@full_precision
 def log_likelihood(run: DataTree, *, posterior: Posterior | None = None) -> DataTree:
     """The run with a group ``log_likelihood``: ``y`` (chain, draw, point), as ArviZ wants it.
 

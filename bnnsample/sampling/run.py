@@ -14,6 +14,7 @@ from xarray import DataTree
 
 from bnnsample.checks import check_count
 from bnnsample.models.posterior import Posterior, as_test_inputs
+from bnnsample.numerics import full_precision
 from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.sampling.checkpoints import Checkpoints
 from bnnsample.sampling.choice import choose
@@ -53,6 +54,7 @@ CHECKPOINT_EVERY = 10
 """Segments between two checkpoints."""
 
 
+@full_precision
 def sample(
     target: AbstractTarget | Posterior,
     sampler: AbstractSampler | None = None,
@@ -133,6 +135,7 @@ def sample(
         return _run(settings, store, folder, on_progress, mesh, checkpoint_every)
 
 
+@full_precision
 def resume(
     folder: str | os.PathLike[str],
     *,

@@ -16,6 +16,7 @@ from bnnsample.diagnostics.baselines.nngp import nngp_baseline
 from bnnsample.diagnostics.baselines.ntk_ensemble import ntk_ensemble
 from bnnsample.diagnostics.quality.predictive import Predictive
 from bnnsample.models.posterior import Posterior, as_test_inputs
+from bnnsample.numerics import full_precision
 from bnnsample.repriorisation.base import check_posterior
 
 
@@ -27,6 +28,7 @@ class Baselines(dict[str, Predictive]):
         self.left_out: dict[str, str] = {}
 
 
+@full_precision
 def baselines(
     posterior: Posterior, x_test: ArrayLike, *, seed: int = 0, members: int = 5
 ) -> Baselines:

@@ -17,6 +17,7 @@ from bnnsample.diagnostics.findings import Finding, Verdict
 from bnnsample.diagnostics.validation.replications import TargetOf, kept_draws
 from bnnsample.diagnostics.validation.simulate import given_targets, probe_of, simulate_all
 from bnnsample.models.posterior import Posterior
+from bnnsample.numerics import full_precision
 from bnnsample.repriorisation.base import check_posterior
 from bnnsample.sampling.samplers.base import AbstractSampler
 
@@ -88,6 +89,7 @@ class Calibration:
         )
 
 
+@full_precision
 def simulation_based_calibration(
     posterior: Posterior,
     target: TargetOf | None = None,

@@ -13,10 +13,12 @@ from bnnsample.diagnostics.validation.replications import TargetOf, kept_draws
 from bnnsample.diagnostics.validation.simulate import PREDICTIONS, probe_of
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior
+from bnnsample.numerics import full_precision
 from bnnsample.repriorisation.base import check_posterior
 from bnnsample.sampling.samplers.base import AbstractSampler
 
 
+@full_precision
 def conjugate_test(
     posterior: Posterior,
     target: TargetOf | None = None,

@@ -28,6 +28,7 @@ from bnnsample.diagnostics.validation.simulate import (
     with_targets,
 )
 from bnnsample.models.posterior import Posterior
+from bnnsample.numerics import full_precision
 from bnnsample.repriorisation.base import AbstractTarget, check_posterior
 from bnnsample.sampling.chains import Segment, advance, chain_keys, start
 from bnnsample.sampling.choice import choose
@@ -40,6 +41,7 @@ REFERENCE, BATCHES = 20_000, 10
 than the chains' effective ones, so that their error hides nothing."""
 
 
+@full_precision
 def joint_distribution_test(
     posterior: Posterior,
     target: TargetOf | None = None,

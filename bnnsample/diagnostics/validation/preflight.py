@@ -25,6 +25,7 @@ from bnnsample.diagnostics.validation.shapes import shapes
 from bnnsample.diagnostics.validation.timing import seconds
 from bnnsample.models.network import Parameters
 from bnnsample.models.posterior import Posterior, as_test_inputs
+from bnnsample.numerics import full_precision
 from bnnsample.repriorisation.base import AbstractTarget, Position
 from bnnsample.sampling.chains import Segment, advance, chain_keys, start
 from bnnsample.sampling.choice import choose
@@ -44,6 +45,7 @@ SHAKEN = 5.0
 """Multiple of what rounding of parameters moves a position by that it may be off by."""
 
 
+@full_precision
 def preflight(
     target: AbstractTarget | Posterior,
     sampler: AbstractSampler | None = None,

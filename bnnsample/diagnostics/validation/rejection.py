@@ -25,6 +25,7 @@ from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.likelihoods.student_t import StudentT
 from bnnsample.models.posterior import Posterior
 from bnnsample.models.scales import hyperparameters
+from bnnsample.numerics import full_precision
 from bnnsample.repriorisation.base import check_posterior
 from bnnsample.sampling.samplers.base import AbstractSampler
 
@@ -105,6 +106,7 @@ def _propose(
     return jax.vmap(one)(keys)
 
 
+@full_precision
 def rejection_test(
     posterior: Posterior,
     target: TargetOf | None = None,

@@ -23,6 +23,7 @@ from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import Posterior
 from bnnsample.models.scales import promoting_as_numpyro
+from bnnsample.numerics import full_precision
 from bnnsample.sampling.samplers.base import AbstractSampler
 
 CONCENTRATION, RATE = 4.0, 3.0
@@ -33,6 +34,7 @@ DATA_SEED = 1
 """Of the one set of data that all seeds sample."""
 
 
+@full_precision
 def student_t_test(
     target: TargetOf | None = None,
     sampler: AbstractSampler | None = None,
