@@ -28,6 +28,7 @@ from bnnsample.files import write_whole
 from bnnsample.reports.figures import RC, as_svg
 from bnnsample.sampling.draws import environment
 from bnnsample.sweeps.points import Measure, Row
+from bnnsample.terminal import compile_quickly_on_gpus
 
 type Settings = dict[str, Any]
 
@@ -60,6 +61,7 @@ def begin(
         options.data_dir = options.data_dir.absolute()
     # on a GPU the workers need the memory that this process would take beforehand
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    compile_quickly_on_gpus()
     if options.paper_scale and options.scheduler is None and jax.default_backend() == "cpu":
         parser.exit(2, "error: --paper-scale: got a CPU; expected a GPU, on which it takes hours; "
                     "probably the run without that option was meant\n")  # fmt: skip

@@ -7,7 +7,9 @@ split over threads in the same way whatever their number.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import json
 import logging
 import os
 import signal
@@ -16,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,7 @@ from distributed import KilledWorker, LocalCluster
 import bnnsample as bnn
 from bnnsample.reports.settings import WidthsSettings
 from bnnsample.reports.widths import compare_widths
+from bnnsample.sampling.draws import environment
 from bnnsample.sweeps import cluster, shipped
 from bnnsample.sweeps.points import folder_name, measured
 
@@ -140,6 +144,16 @@ def test_rows_are_in_the_order_of_the_points_and_measured_once(
     assert len(begun(tmp_path)) == 3
 
 
+@contextlib.contextmanager
+def failing(match: str | None = None) -> Iterator[pytest.ExceptionInfo[bnn.PointsFailed]]:
+    """A sweep that ends with failures, of which it told as they came."""
+    with (
+        pytest.warns(RuntimeWarning, match=r"\{.*\} failed, other points go on: "),
+        pytest.raises(bnn.PointsFailed, match=match) as failure,
+    ):
+        yield failure
+
+
 @pytest.mark.parametrize("here", [True, False])
 def test_a_point_that_fails_is_named_and_all_others_are_measured(
     here: bool, scheduler: str, tmp_path: Path
@@ -147,7 +161,7 @@ def test_a_point_that_fails_is_named_and_all_others_are_measured(
     measure = functools.partial(doubled, mistake="no such thing")
     points = [{"x": 1, "fails": "error"}, {"x": 2}, {"x": 3}]
     where: Any = {"workers": 0} if here else {"scheduler": scheduler}
-    with pytest.raises(bnn.PointsFailed) as failure:
+    with failing() as failure:
         bnn.sweep(measure, points, tmp_path, **where)
     told = str(failure.value)
     assert "1 of 3 points failed" in told
@@ -178,7 +192,7 @@ def nothing(point: dict[str, Any], folder: Path) -> Any:
 
 
 def test_a_measure_that_returns_no_dict_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(bnn.PointsFailed, match=r"measure: got .* returned None; expected a dict"):
+    with failing(r"measure: got .* returned None; expected a dict"):
         bnn.sweep(nothing, [{"x": 1}], tmp_path, workers=0)
 
 
@@ -187,7 +201,7 @@ def renamed(point: dict[str, Any], folder: Path) -> Any:
 
 
 def test_a_measure_that_returns_a_name_of_its_row_is_told_so(tmp_path: Path) -> None:
-    with pytest.raises(bnn.PointsFailed, match="measure: got a row with cores, x, which it has"):
+    with failing("measure: got a row with cores, x, which it has"):
         bnn.sweep(renamed, [{"x": 1}], tmp_path, workers=0)
 
 
@@ -209,7 +223,7 @@ def test_a_point_whose_workers_die_before_they_begin_it_is_given_up(
     monkeypatch.setattr(
         cluster, "_outcome", lambda future: ended.append(future) or KilledWorker("point", None, 0)
     )
-    with pytest.raises(bnn.PointsFailed, match="its worker died, 7 times"):
+    with failing("its worker died, 7 times"):
         bnn.sweep(doubled, [{"x": 1}], tmp_path, scheduler=scheduler)
     assert len(ended) == 7
 
@@ -354,7 +368,7 @@ def test_a_point_that_kills_its_workers_is_named_and_all_others_are_measured(
     tmp_path: Path,
 ) -> None:
     points = [{"x": 1, "fails": "death"}, {"x": 2}, {"x": 3}, {"x": 4}]
-    with pytest.raises(bnn.PointsFailed, match='1 of 4 .*\n.*"death"}: its worker died, 4 times'):
+    with failing('1 of 4 .*\n.*"death"}: its worker died, 4 times'):
         bnn.sweep(doubled, points, tmp_path, workers=1)
     rows = bnn.sweep(doubled, points[1:], tmp_path, workers=0)
     assert len(begun(tmp_path)) == 4 + 3
@@ -409,3 +423,20 @@ def test_ctrl_c_ends_a_script_and_its_workers(tmp_path: Path) -> None:
     again = subprocess.run(command, check=True, capture_output=True, text=True, **where)
     assert again.stdout.strip().endswith("finished")
     assert again.stderr == ""
+
+
+def test_a_row_is_kept_where_the_package_is_used_without_being_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = metadata.version
+
+    def version(name: str) -> str:
+        if name == "bnnsample":
+            raise metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert bnn.sweep(doubled, [{"x": 2}], tmp_path, workers=0)[0]["twice"] == 4
+    versions = json.loads(environment()["versions"])
+    assert versions["bnnsample"] == "not installed"
+    assert versions["jax"] == jax.__version__

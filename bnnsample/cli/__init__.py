@@ -13,7 +13,7 @@ from bnnsample.cli import completion, config, kernels, runs, tables, validation,
 from bnnsample.cli.words import Parser, check_words
 from bnnsample.sampling.steadiness import NoUsableStepSize
 from bnnsample.sweeps.sweep import PointsFailed
-from bnnsample.terminal import plain_console
+from bnnsample.terminal import compile_quickly_on_gpus, plain_console
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     The exit status is 0; 1 where a verdict was asked for and is not ok; 2 for bad input; 3 for an
     error of the library's own; 130 when interrupted.
     """
+    compile_quickly_on_gpus()
     console = plain_console()
     options = argparse.Namespace(left="nothing was written")
     try:

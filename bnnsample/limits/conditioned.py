@@ -53,11 +53,7 @@ class Conditioned:
     ) -> tuple[Float[Array, "m o"], Float[Array, "m o"]]:
         """Mean and variance of each output at each point."""
         cross = jnp.asarray(self.kernel(self.x, x_test), self.x.dtype)
-        whitened = jax.vmap(lambda factor: solve_lower(factor, cross))(self.factors)
-        prior = prior_variances(self.kernel, x_test)
-        variance = jnp.maximum(prior[:, None] - jnp.sum(whitened**2, axis=1).T, 0.0)
-        mean = cross.T @ self.weights
-        return mean, jnp.broadcast_to(variance, mean.shape)
+        return _marginals(cross, prior_variances(self.kernel, x_test), self.factors, self.weights)
 
     @full_precision
     def covariances(self, x_test: Float[Array, "m ..."]) -> Float[Array, "k m m"]:
@@ -89,12 +85,27 @@ def conditioned(posterior: Posterior, kernel: KernelFunction) -> Conditioned:
     if not isinstance(likelihood, Gaussian):
         outputs = posterior.network.readout_layer.width
         fit = laplace_fit(gram, likelihood, y, outputs=outputs)
-        factors, weights, _ = _regression(gram, *fit.pseudo)
+        factors, weights, _ = _regression(gram, fit.pseudo.y, fit.pseudo.noise_std)
         return Conditioned(kernel, x, factors, weights, fit.log_evidence, fit.converged)
-    regression = _regression(gram, y, jnp.asarray(likelihood.noise_std, x.dtype))
-    return Conditioned(kernel, x, *regression, jnp.asarray(True))
+    noise_std = jnp.asarray(likelihood.noise_std, x.dtype)
+    factors, weights, log_evidence = _regression(gram, y, noise_std)
+    return Conditioned(kernel, x, factors, weights, log_evidence, jnp.asarray(True))
 
 
+@jax.jit
+def _marginals(
+    cross: Float[Array, "n m"],
+    prior: Float[Array, " m"],
+    factors: Float[Array, "k n n"],
+    weights: Float[Array, "n o"],
+) -> tuple[Float[Array, "m o"], Float[Array, "m o"]]:
+    whitened = jax.vmap(lambda factor: solve_lower(factor, cross))(factors)
+    variance = jnp.maximum(prior[:, None] - jnp.sum(whitened**2, axis=1).T, 0.0)
+    mean = cross.T @ weights
+    return mean, jnp.broadcast_to(variance, mean.shape)
+
+
+@jax.jit
 def _regression(
     gram: Float[Array, "n n"], y: Float[Array, "n o"], noise_std: Float[Array, ...]
 ) -> tuple[Float[Array, "k n n"], Float[Array, "n o"], Float[Array, ""]]:

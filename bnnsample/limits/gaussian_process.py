@@ -158,6 +158,7 @@ def _regression(
 
 
 @full_precision
+@jax.jit
 def conditioned_on(
     gram: Float[Array, "n n"], y: Float[Array, "n o"], noise_std: Float[Array, ...]
 ) -> tuple[Float[Array, "n n"], Float[Array, "n o"], Float[Array, ""]]:

@@ -126,7 +126,7 @@ def compute(
 def _checked(kernels: tuple[Array, ...]) -> tuple[Array, ...]:
     """``kernels``; raises where one is not finite, as covariances of large inputs are."""
     for kernel in kernels:
-        if not isinstance(kernel, Tracer) and not bool(jnp.all(jnp.isfinite(kernel))):
+        if not isinstance(kernel, Tracer) and not _all_finite(kernel):
             raise bad_input(
                 "network and inputs",
                 got="a kernel that is not finite",
@@ -134,6 +134,11 @@ def _checked(kernels: tuple[Array, ...]) -> tuple[Array, ...]:
                 probably="inputs that are not standardised, or scales that grow with depth",
             )
     return kernels
+
+
+@jax.jit
+def _all_finite(kernel: Array) -> Array:
+    return jnp.all(jnp.isfinite(kernel))
 
 
 def as_input_pair(network: Network, x1: object, x2: object) -> tuple[Array, Array | None]:

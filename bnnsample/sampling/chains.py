@@ -46,11 +46,15 @@ def chain_keys(seed: int, target: str, chains: int) -> ChainKeys:
     Runs of two targets with one seed are then independent and can be held against each other.
     """
     root = jax.random.fold_in(jax.random.key(seed), zlib.crc32(target.encode()))
-    streams = len(ChainKeys._fields)
-    per_chain = jax.vmap(lambda chain: jax.random.split(jax.random.fold_in(root, chain), streams))(
-        jnp.arange(chains)
-    )
-    return ChainKeys(*(per_chain[:, stream] for stream in range(streams)))
+    return _streams(root, chains)
+
+
+@partial(jax.jit, static_argnames="chains")
+def _streams(root: Key[Array, ""], chains: int) -> ChainKeys:
+    def of_chain(chain: Array) -> ChainKeys:
+        return ChainKeys(*jax.random.split(jax.random.fold_in(root, chain), len(ChainKeys._fields)))
+
+    return jax.vmap(of_chain)(jnp.arange(chains))
 
 
 @partial(jax.jit, static_argnames="sampler")

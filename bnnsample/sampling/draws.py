@@ -96,10 +96,17 @@ def environment() -> dict[str, str]:
     """Versions, device and platform: what a result must say of where it came from."""
     device = jax.devices()[0]
     return {
-        "versions": json.dumps({name: metadata.version(name) for name in REPORTED_VERSIONS}),
+        "versions": json.dumps({name: _version(name) for name in REPORTED_VERSIONS}),
         "device": f"{device.platform}: {device.device_kind}, {os.cpu_count()} CPU cores",
         "python": platform.python_version(),
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:  # used from its source, where only its path is known
+        return "not installed"
 
 
 def stuck_chains(run: DataTree) -> list[int]:

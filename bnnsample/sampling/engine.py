@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -135,6 +136,7 @@ class Engine:
         return state._replace(chains=spread_chains(chains, self.mesh)), transitions
 
 
+@partial(jax.jit, static_argnames="count")
 def _functional_keys(keys: ChainKeys, first: int, count: int) -> Array:
     indices = first + jnp.arange(count)
     fold_chain = jax.vmap(jax.random.fold_in, (0, None))

@@ -30,7 +30,6 @@ type OfDraw = Callable[..., dict[str, Array]]
 """``(posterior, params, key, *arrays)``: arrays by name, of a posterior without hyperparameters."""
 
 
-@full_precision
 def predict(
     run: DataTree, x: ArrayLike, *, posterior: Posterior | None = None, seed: int = 0
 ) -> Dataset:
@@ -51,7 +50,6 @@ def predict(
     )
 
 
-@full_precision
 def log_likelihood(run: DataTree, *, posterior: Posterior | None = None) -> DataTree:
     """The run with a group ``log_likelihood``: ``y`` (chain, draw, point), as ArviZ wants it.
 
@@ -123,6 +121,7 @@ def _data(run: DataTree) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+@full_precision
 def of_draws(
     of_draw: OfDraw, run: DataTree, posterior: Posterior, *arrays: Array, seed: int = 0
 ) -> dict[str, np.ndarray]:

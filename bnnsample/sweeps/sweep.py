@@ -11,7 +11,7 @@ from pathlib import Path
 
 import jax
 
-from bnnsample.checks import bad_input, check_count
+from bnnsample.checks import bad_input, check_count, warn
 from bnnsample.files import check_no_file
 from bnnsample.sweeps.points import (
     FAILURE,
@@ -56,7 +56,7 @@ def sweep(
     A row is the settings, what was measured, and ``attempts``, ``seconds`` (of the last attempt),
     ``device`` and ``cores``. It is stored in its folder as soon as it is there: after a stop, the
     same call goes on, and measures nothing twice. ``on_row`` is called with each row as it comes,
-    with those that were there at once.
+    with those that were there at once; of each point that fails a warning tells as it does.
 
     Raises ``ValueError`` before anything starts if an argument is bad, and ``PointsFailed`` after
     all other points are measured, if some raised an error or killed their workers again and again.
@@ -82,6 +82,7 @@ def sweep(
         for folder, outcome in itertools.chain(known.items(), outcomes):
             if isinstance(outcome, str):
                 failures[folder] = outcome
+                warn(f"{json.dumps(folders[folder])} failed, other points go on: {outcome}")
                 continue
             rows[folder] = outcome
             if on_row is not None:
