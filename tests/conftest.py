@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 
@@ -14,6 +15,9 @@ X64 = os.environ.get("BNNSAMPLE_TEST_PRECISION", "float64") == "float64"
 jax.config.update("jax_enable_x64", X64)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# collections in between take a fifteenth of the time, as tracing a program makes many objects
+gc.set_threshold(200_000, 20, 100)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -20,7 +20,7 @@ import bnnsample as bnn
 
 EXPERIMENTS = Path(__file__).parent.parent / "experiments"
 LONG = (
-    "classes.py", "finite_vs_infinite.py", "power.py", "regimes.py", "samplers.py",
+    "classes.py", "finite_vs_infinite.py", "geometry.py", "power.py", "regimes.py", "samplers.py",
     "widths_fcn.py", "widths_resnet.py",
 )  # fmt: skip
 FILES = [

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from bnnsample.repriorisation.base import AbstractTarget
@@ -137,7 +138,7 @@ class Engine:
 
 
 @partial(jax.jit, static_argnames="count")
-def _functional_keys(keys: ChainKeys, first: int, count: int) -> Array:
+def _functional_keys(keys: ChainKeys, first: ArrayLike, count: int) -> Array:
     indices = first + jnp.arange(count)
     fold_chain = jax.vmap(jax.random.fold_in, (0, None))
     return jax.vmap(fold_chain, (None, 0))(keys.functionals, indices)

@@ -27,6 +27,9 @@ def posterior_of(name: str, rng, **scales) -> bnn.Posterior:
     return bnn.Posterior(bnn.fcn(1, 5, OUT, **scales), x, targets(rng, N, OUT), likelihood)
 
 
+QUICK = ("categorical", "Poisson")
+
+
 def sample(target, x_test, **settings):
     settings = {"chains": CHAINS, "warmup": WARMUP, "draws": DRAWS, "seed": 3} | settings
     return bnn.sample(target, bnn.HMC(2), x_test=x_test, **settings)
@@ -37,7 +40,10 @@ def x_test(rng):
     return rng.standard_normal((M, D))
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(one, marks=() if one in QUICK else pytest.mark.slow) for one in LIKELIHOODS],
+)
 def test_a_run_draws_targets_of_the_likelihoods_kind(name, rng, x_test):
     posterior = posterior_of(name, rng)
     run = sample(posterior, x_test)

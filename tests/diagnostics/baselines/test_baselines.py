@@ -279,10 +279,10 @@ def test_one_call_judges_them_all(data, posterior):
 @pytest.mark.parametrize(
     ("likelihood", "targets"),
     [
-        (bnn.Bernoulli(), lambda y: (y > 0).astype(int)),
         (bnn.Categorical(), lambda y: y.argmax(axis=1)[:, None]),
         (bnn.Poisson(), lambda y: np.round(np.exp(y)).astype(int)),
-        (bnn.StudentT(3.0, 0.4), lambda y: y),
+        pytest.param(bnn.Bernoulli(), lambda y: (y > 0).astype(int), marks=pytest.mark.slow),
+        pytest.param(bnn.StudentT(3.0, 0.4), lambda y: y, marks=pytest.mark.slow),
     ],
 )
 def test_what_does_not_apply_is_left_out_and_says_why(likelihood, targets, data, monkeypatch):

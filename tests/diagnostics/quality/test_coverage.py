@@ -30,6 +30,7 @@ def shared(rng, sets: int, *, common: float = 0.5, width: float = 1.0, shift: fl
     return scipy.stats.norm.cdf((z + shift) / width)
 
 
+@pytest.mark.slow
 def test_p_values_are_those_of_chance_where_points_share_a_part(rng):
     replicated = shared(rng, SETS)
     pits = np.moveaxis(shared(rng, 600), -1, 0)
@@ -94,6 +95,7 @@ def few_draws(monkeypatch):
     scores._scores.clear_cache()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_draws")
 def test_the_exact_law_of_a_wave_is_right_and_others_are_not():
     seeds = range(100)

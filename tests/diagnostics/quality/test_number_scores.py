@@ -198,7 +198,7 @@ def few_draws(monkeypatch):
     scores._scores.clear_cache()
 
 
-@pytest.mark.parametrize("family", ["Gaussian", "Poisson"])
+@pytest.mark.parametrize("family", ["Gaussian", pytest.param("Poisson", marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("few_draws")
 def test_calibrated_predictions_cover_and_overconfident_ones_do_not(family):
     seeds = range(4)
@@ -227,6 +227,7 @@ def test_calibrated_predictions_cover_and_overconfident_ones_do_not(family):
         assert np.any(found.pit_histogram > found.pit_band[1])
 
 
+@pytest.mark.slow
 def test_tails_that_are_too_narrow_are_seen_and_right_ones_pass():
     fair = [quality(*simulated(seed, "Gaussian"), seed=seed) for seed in range(20)]
     # each fails 1 time of 40: more than 4 of 20 have a probability of 1.1e-4
@@ -261,7 +262,9 @@ def test_right_predictions_score_best_by_every_proper_score():
             assert best["RMSE"].value == pytest.approx(wrong["RMSE"].value)
 
 
-@pytest.mark.parametrize("name", ["readout integrated out", "negative binomial"])
+@pytest.mark.parametrize(
+    "name", ["readout integrated out", pytest.param("negative binomial", marks=pytest.mark.slow)]
+)
 def test_points_are_scored_some_at_a_time(name, rng, monkeypatch):
     predictive, _, y = case(name, rng)
     targets = predictive.as_targets(y)
