@@ -165,7 +165,9 @@ def interrupted(call):
 
 
 @pytest.mark.skipif(not X64, reason="bit for bit in one precision is enough")
-@pytest.mark.parametrize("which", ["unknown scales", "classes"])
+@pytest.mark.parametrize(
+    "which", ["classes", pytest.param("unknown scales", marks=pytest.mark.slow)]
+)
 def test_an_interrupted_run_goes_on_bit_for_bit(which, rng, x_test, tmp_path):
     if which == "classes":
         posterior = posterior_of("categorical", rng)

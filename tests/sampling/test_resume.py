@@ -280,6 +280,7 @@ def test_a_run_with_a_function_of_ones_own_goes_on_by_the_same_call(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_run_with_a_function_of_ones_own_is_made_longer_by_the_same_call(tmp_path):
     with_function(tmp_path / "short", 1.4, draws=10)
     assert_same_draws(
