@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from bnnsample.sampling.store import DrawStore
 
 PREDICTIONS = ("f", "y", "f_mean", "f_std")
 """What is kept of a draw under ``predictions``, all else being under ``posterior``."""
+
+CHECKPOINT_SECONDS = 60.0
+"""A run whose segments are slow is saved as often as this, or after each. A choice."""
 
 
 @dataclass
@@ -46,6 +49,7 @@ class Loop:
     checkpoints: Checkpoints | None
     checkpoint_every: int
     report: Callable[[Progress], None]
+    since_saved: Clock = field(default_factory=Clock)
 
     def run(self) -> Cursor:
         """From the beginning, or from the newest checkpoint, to the last draw."""
@@ -138,10 +142,14 @@ class Loop:
 
     def _maybe_save(self, number: int, state: State, cursor: Cursor, last: bool) -> None:
         segments = number // self.engine.settings.segment
-        if self.checkpoints is not None and (last or segments % self.checkpoint_every == 0):
-            with guarded(self.folder):
-                whole = one_copy_a_process(state, self.engine.mesh)
-                self.checkpoints.save(number, whole, asdict(cursor))
+        # several processes save together, and their clocks are not the same
+        late = jax.process_count() == 1 and self.since_saved.elapsed() > CHECKPOINT_SECONDS
+        if self.checkpoints is None or not (last or late or segments % self.checkpoint_every == 0):
+            return
+        with guarded(self.folder):
+            whole = one_copy_a_process(state, self.engine.mesh)
+            self.checkpoints.save(number, whole, asdict(cursor))
+        self.since_saved.lap()
 
     def _make_room(self, cursor: Cursor, of_no_draws: Observed) -> None:
         """Room for all draws; of a run made longer, from here on the folder says so."""

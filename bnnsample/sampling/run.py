@@ -85,10 +85,10 @@ def sample(
     up to 100 000 parameters, and all but the last for larger ones.
 
     With ``out``, a folder, draws go to disk as they are made, so that memory does not grow with
-    their number, and every ``checkpoint_every`` segments the state is saved: a run that was killed
-    goes on with ``resume`` or by the same call, bit for bit as if it had not been; the same call
-    with more ``draws`` makes it longer. ``mesh``, from ``device_mesh``, spreads chains and data
-    over devices.
+    their number, and the state is saved every ``checkpoint_every`` segments, of slow ones every
+    minute: a run that was killed goes on with ``resume`` or by the same call, bit for bit as if it
+    had not been; the same call with more ``draws`` makes it longer. ``mesh``, from ``device_mesh``,
+    spreads chains and data over devices.
 
     Groups: ``posterior`` (chain, draw, ...), ``sample_stats``, ``predictions`` (``f`` the network's
     output, ``y`` with noise, and for the marginal target ``f_mean``, ``f_std`` given the hidden

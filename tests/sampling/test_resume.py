@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import bnnsample as bnn
-from bnnsample.sampling import checkpoints, run, store
+from bnnsample.sampling import checkpoints, loop, run, store
 from bnnsample.sampling.folder import CannotWrite
 from tests.conftest import X64
 from tests.sampling.conftest import DRAWS, EVERY, Stop
@@ -253,7 +253,13 @@ def test_the_first_call_is_refused_after_an_extension(unbroken, tmp_path):
         main(str(tmp_path / "run"), DRAWS, EVERY)
 
 
-def with_function(folder: Path, scale: float, draws: int = 30, stop_at: int | None = None):
+def with_function(
+    folder: Path,
+    scale: float,
+    draws: int = 30,
+    stop_at: int | None = None,
+    checkpoint_every: int = 1,
+):
     """A run of a network with a function of one's own, made anew as another process would."""
     elementwise = bnn.Custom(lambda key, shape: (), lambda params, x: jnp.sin(scale * x))
     network = bnn.Network((bnn.Dense(4), elementwise, bnn.Dense(1)))
@@ -266,8 +272,19 @@ def with_function(folder: Path, scale: float, draws: int = 30, stop_at: int | No
 
     return bnn.sample(
         posterior, bnn.HMC(2), chains=1, warmup=20, draws=draws, out=folder,
-        checkpoint_every=1, on_progress=stop,
+        checkpoint_every=checkpoint_every, on_progress=stop,
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(("seconds", "saved"), [(0.0, ["20", "45"]), (1e9, ["20"])])
+def test_slow_segments_are_saved_each(tmp_path, monkeypatch, seconds, saved):
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", seconds)
+    folder = tmp_path / "stopped"
+    with pytest.raises(Stop):
+        with_function(folder, 1.4, draws=60, stop_at=50, checkpoint_every=1000)
+    # the end of warm-up is always one, and the segment that was stopped never
+    kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
+    assert kept == saved
 
 
 def test_a_run_with_a_function_of_ones_own_goes_on_by_the_same_call(tmp_path):
