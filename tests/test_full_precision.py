@@ -96,6 +96,17 @@ def test_kernels_and_their_regression(posterior):
     assert set(found) == {FULL}
 
 
+def test_kernels_by_draws_and_the_slope_of_the_evidence(posterior):
+    small = dense(posterior)
+    estimate = bnn.monte_carlo_kernel(small.network, draws=3).estimate
+
+    def evidence(noise_std: jax.Array) -> Any:
+        return bnn.nngp_posterior(small.network, small.x, small.y, noise_std).log_evidence
+
+    assert set(asked_for(estimate, jnp.asarray(small.x))) == {FULL}
+    assert set(asked_for(jax.value_and_grad(evidence), jnp.asarray(0.3))) == {FULL}
+
+
 def test_sampling_from_its_start_to_its_end(posterior, tmp_path):
     seen = []
 

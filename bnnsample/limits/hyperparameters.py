@@ -19,7 +19,6 @@ from bnnsample.limits.gaussian_process import check_factorised, nngp_posterior
 from bnnsample.limits.kernels import check_network
 from bnnsample.models.network import Network
 from bnnsample.models.posterior import as_training_data
-from bnnsample.numerics import full_precision
 
 LARGEST_FACTOR = 1e4
 """How far from its start a scale is searched for, in either direction; arbitrary."""
@@ -56,7 +55,6 @@ class Scales(NamedTuple):
     noise_std: Any
 
 
-@full_precision
 def fit_hyperparameters(
     network: Network,
     x: ArrayLike,

@@ -15,7 +15,6 @@ from bnnsample.limits.empirical import empirical_nngp, empirical_ntk
 from bnnsample.limits.kernels import as_input_pair
 from bnnsample.limits.tiles import Kind
 from bnnsample.models.network import Network
-from bnnsample.numerics import full_precision
 from bnnsample.pytrees import as_pytree
 
 
@@ -73,7 +72,6 @@ def monte_carlo_kernel(
     return MonteCarloKernel(network, jax.random.key(seed), draws, kind)
 
 
-@full_precision
 @jax.jit
 def _estimate(kernel: MonteCarloKernel, x1: Array, x2: Array | None) -> Estimate:
     """Mean and standard error by Welford's recursion, so that one draw is held at a time."""

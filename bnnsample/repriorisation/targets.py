@@ -22,7 +22,6 @@ from bnnsample.repriorisation.parameters import Repriorised, Standard
 from bnnsample.repriorisation.span import span_of
 
 
-@full_precision
 def standard(posterior: Posterior) -> AbstractTarget:
     """The posterior of the network's parameters as they are.
 

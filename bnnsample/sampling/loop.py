@@ -49,7 +49,7 @@ class Loop:
     checkpoints: Checkpoints | None
     checkpoint_every: int
     report: Callable[[Progress], None]
-    since_saved: Clock = field(default_factory=Clock)
+    _since_saved: Clock = field(init=False, default_factory=Clock)
 
     def run(self) -> Cursor:
         """From the beginning, or from the newest checkpoint, to the last draw."""
@@ -143,13 +143,13 @@ class Loop:
     def _maybe_save(self, number: int, state: State, cursor: Cursor, last: bool) -> None:
         segments = number // self.engine.settings.segment
         # several processes save together, and their clocks are not the same
-        late = jax.process_count() == 1 and self.since_saved.elapsed() > CHECKPOINT_SECONDS
+        late = jax.process_count() == 1 and self._since_saved.elapsed() > CHECKPOINT_SECONDS
         if self.checkpoints is None or not (last or late or segments % self.checkpoint_every == 0):
             return
         with guarded(self.folder):
             whole = one_copy_a_process(state, self.engine.mesh)
             self.checkpoints.save(number, whole, asdict(cursor))
-        self.since_saved.lap()
+        self._since_saved.lap()
 
     def _make_room(self, cursor: Cursor, of_no_draws: Observed) -> None:
         """Room for all draws; of a run made longer, from here on the folder says so."""

@@ -19,15 +19,13 @@ from tests.zoo import LIKELIHOODS, PRIORS
 
 N, M, D, OUT = 6, 3, 2, 4
 CHAINS, WARMUP, DRAWS = 2, 8, 12
+QUICK = ("categorical", "Poisson")
 
 
 def posterior_of(name: str, rng, **scales) -> bnn.Posterior:
     likelihood, targets = LIKELIHOODS[name]
     x = rng.standard_normal((N, D))
     return bnn.Posterior(bnn.fcn(1, 5, OUT, **scales), x, targets(rng, N, OUT), likelihood)
-
-
-QUICK = ("categorical", "Poisson")
 
 
 def sample(target, x_test, **settings):
