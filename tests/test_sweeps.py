@@ -305,6 +305,7 @@ def settings() -> tuple[object, ...]:
     return dict(os.environ), [config.get(name) for name in cluster.SETTINGS], level
 
 
+@pytest.mark.slow
 def test_a_job_over_widths_by_workers_is_the_serial_one(scheduler: str, tmp_path: Path) -> None:
     job = WidthsSettings(
         data="diabetes", widths=(3,), targets=("marginal",), train=12, test=5, chains=3, warmup=5,

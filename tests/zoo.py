@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+import pytest
 
 import bnnsample as bnn
 from bnnsample.models.kernel import Shape
@@ -51,6 +52,11 @@ LIKELIHOODS = {
         bnn.NegativeBinomial(1.7), lambda rng, n, o: rng.poisson(2.0, (n, o))
     ),
 }
+EACH_LIKELIHOOD = [
+    pytest.param(name, marks=pytest.mark.slow if name in ("Student t", "negative binomial") else ())
+    for name in LIKELIHOODS
+]
+"""For tests of much compiling: those whose densities are of gamma functions compile longest."""
 
 PRIORS = {
     "half-normal": dist.HalfNormal(0.7),

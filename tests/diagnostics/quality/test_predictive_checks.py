@@ -9,7 +9,7 @@ import bnnsample as bnn
 from bnnsample.diagnostics.quality.predictive_checks import posterior_predictive_check
 from bnnsample.sampling.predict import predict
 from tests.drawn import drawn_run
-from tests.zoo import LIKELIHOODS
+from tests.zoo import EACH_LIKELIHOOD, LIKELIHOODS
 
 N, D, OUT, DRAWS = 25, 2, 4, 450
 STATISTICS = ("mean", "standard deviation", "smallest", "largest")
@@ -28,7 +28,7 @@ def run_of(name: str, seed: int, spoil=lambda y: y, outputs: int = OUT):
     return drawn_run(posterior, x, draws=DRAWS, seed=seed + 1000), y
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", EACH_LIKELIHOOD)
 def test_data_of_the_model_pass(name):
     run, y = run_of(name, 1)
     columns = y.shape[1]

@@ -22,7 +22,7 @@ from bnnsample.diagnostics.quality.predictive import (
 from bnnsample.diagnostics.quality.quality import quality
 from tests.conftest import X64
 from tests.drawn import drawn_run
-from tests.zoo import LIKELIHOODS
+from tests.zoo import EACH_LIKELIHOOD, LIKELIHOODS
 
 N, M, D, OUT = 6, 3, 2, 4
 
@@ -44,7 +44,7 @@ def with_unknown_noise(rng) -> bnn.Posterior:
     return bnn.Posterior(network, x, y, bnn.Gaussian(dist.HalfNormal(1.0)))
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", EACH_LIKELIHOOD)
 def test_a_run_of_every_likelihood_has_a_quality(name, rng, x_test):
     posterior = posterior_of(name, rng)
     run = drawn_run(posterior, x_test)

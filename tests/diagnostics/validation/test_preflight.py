@@ -34,11 +34,9 @@ POSTERIORS = posteriors() | {
     ),
 }
 QUICK = {
-    ("Gaussian", "standard"),
     ("Gaussian", "repriorised"),
     ("Bernoulli", "repriorised"),
     ("unknown noise", "marginal"),
-    ("more inputs than points", "marginal"),
 }
 CASES = [
     pytest.param(kind, target, marks=() if (kind, target) in QUICK else pytest.mark.slow)
