@@ -29,7 +29,7 @@ import bnnsample as bnn
 from bnnsample.files import write_whole
 from bnnsample.models.hyperpriors import constrained
 from bnnsample.models.scales import Std
-from bnnsample.sampling.draws import environment
+from bnnsample.provenance import environment
 
 CASES = [(48, 512, 3.0), (256, 256, 3.0), (256, 1024, 3.0), (256, 4096, 3.0), (256, 1024, 1.0)]
 """Points, width, scale of the readout; the third is the one that the project set itself."""

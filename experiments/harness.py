@@ -25,8 +25,8 @@ from xarray import DataTree
 
 import bnnsample as bnn
 from bnnsample.files import write_whole
+from bnnsample.provenance import environment
 from bnnsample.reports.figures import RC, as_svg
-from bnnsample.sampling.draws import environment
 from bnnsample.sweeps.points import Measure, Row
 from bnnsample.terminal import compile_quickly_on_gpus
 

@@ -23,7 +23,7 @@ import bnnsample as bnn
 from bnnsample.checks import BadInput
 from bnnsample.diagnostics.validation.suite import checks_of
 from bnnsample.files import write_whole
-from bnnsample.sampling.draws import environment
+from bnnsample.provenance import environment
 
 sys.path.append(str(Path(__file__).parents[1]))
 from tests.diagnostics.validation.faults import FAULTS, posteriors

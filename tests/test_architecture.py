@@ -18,7 +18,7 @@ ROOT = Path(bnnsample.__file__).parent
 FILES = {str(path.relative_to(ROOT)): path for path in sorted(ROOT.rglob("*.py"))}
 
 STAGES = ("models", "limits", "repriorisation", "sampling", "sweeps", "diagnostics", "reports")
-FOUNDATIONS = ("checks", "numerics", "pytrees", "randomness", "files", "datasets")
+FOUNDATIONS = ("checks", "numerics", "pytrees", "randomness", "files", "datasets", "provenance")
 """What any stage may import; these import no stage."""
 
 ENTRY_POINTS = ("__init__", "__main__", "cli", "terminal", "integrations", "tabular", "sklearn")

@@ -6,11 +6,11 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import metadata
 
 from bnnsample.checks import BadInput
 from bnnsample.cli import completion, config, kernels, runs, tables, validation, widths
 from bnnsample.cli.words import Parser, check_words
+from bnnsample.provenance import version_of
 from bnnsample.sampling.steadiness import NoUsableStepSize
 from bnnsample.sweeps.sweep import PointsFailed
 from bnnsample.terminal import compile_quickly_on_gpus, plain_console
@@ -51,7 +51,7 @@ def _parser() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParse
         epilog="Exit status: 0; 1 where a verdict is not ok; 2 for bad input; 3 for an error of "
         "the library's own; 130 if interrupted.",
     )
-    parser.add_argument("--version", action="version", version=metadata.version("bnnsample"))
+    parser.add_argument("--version", action="version", version=version_of())
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (tables, runs, kernels, widths, validation):
         group.add_to(commands)

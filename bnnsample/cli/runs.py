@@ -6,7 +6,6 @@ import argparse
 import json
 import os
 import re
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import bnnsample as bnn
 from bnnsample.checks import BadInput, bad_input
 from bnnsample.cli.finished import finished_run
 from bnnsample.cli.tables import finish
+from bnnsample.provenance import version_of
 from bnnsample.sampling.folder import read_record
 from bnnsample.sampling.progress import Progress
 from bnnsample.tabular.fits import is_fit, read_fit, run_at
@@ -178,7 +178,7 @@ def _numbers(path: Path) -> np.ndarray:
 
 def _resume(options: argparse.Namespace, console: Console) -> int:
     extra = _extra_draws(options.draws)
-    console.print(f"bnnsample {metadata.version('bnnsample')}: starting", markup=False)
+    console.print(f"bnnsample {version_of()}: starting", markup=False)
     import jax
 
     folder = run_at(options.folder)

@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from bnnsample.checks import bad_input, check_count
 from bnnsample.cli.finished import finished_run
 from bnnsample.cli.help import WithDefaults
 from bnnsample.files import check_file
+from bnnsample.provenance import version_of
 from bnnsample.sampling.folder import read_record
 from bnnsample.sampling.functionals import KEPT
 from bnnsample.sampling.progress import Progress
@@ -109,7 +109,7 @@ def _fit(options: argparse.Namespace, console: Console) -> int:
     problem = pose(table, settings)
     fit = fit_of(problem, digest(options.data))
     check_free_for(options.out, fit)
-    console.print(f"bnnsample {metadata.version('bnnsample')}: {options.data}", markup=False)
+    console.print(f"bnnsample {version_of()}: {options.data}", markup=False)
     for sentence in problem.sentences:
         console.print(f"  {sentence}", markup=False)
     import jax

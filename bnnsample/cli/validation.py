@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from importlib import metadata
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from rich.console import Console
 import bnnsample as bnn
 from bnnsample.checks import bad_input
 from bnnsample.cli.help import WithDefaults
+from bnnsample.provenance import version_of
 from bnnsample.repriorisation.targets import TARGETS
 from bnnsample.sampling.rebuild import NotRebuildable, rebuild
 from bnnsample.sampling.samplers.base import AbstractSampler
@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace, console: Console) -> int:
         console.print(f"  {done + 1}/{total} {name}", markup=False)
 
     if not options.json:
-        console.print(f"bnnsample {metadata.version('bnnsample')}: validating", markup=False)
+        console.print(f"bnnsample {version_of()}: validating", markup=False)
     verdict = bnn.validate(
         target=None if options.target is None else TARGETS[options.target],
         sampler=sampler,

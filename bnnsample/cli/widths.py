@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from bnnsample.cli.help import WithDefaults
+from bnnsample.provenance import version_of
 from bnnsample.reports.settings import WidthsSettings
 from bnnsample.terminal import Display, warnings_in_one_line
 
@@ -40,7 +40,7 @@ def _add_options(add: Callable[..., object]) -> None:
     add("--test", type=int, default=default.test, help="test points to predict at")
     add("--noise-std", type=float, default=default.noise_std,
         help="known standard deviation of the targets")  # fmt: skip
-    add("--activation", default=default.activation, help="relu, erf, gelu, tanh or identity")
+    add("--activation", default=default.activation, help="such as relu, erf, gelu, tanh")
     add("--chains", type=int, default=default.chains, help="independent chains per run")
     add("--warmup", type=int, default=default.warmup,
         help="transitions at most that tune step sizes and numbers of steps")  # fmt: skip
@@ -55,7 +55,7 @@ def _add_options(add: Callable[..., object]) -> None:
 
 
 def _run(options: argparse.Namespace, console: Console) -> int:
-    console.print(f"bnnsample {metadata.version('bnnsample')}: starting", markup=False)
+    console.print(f"bnnsample {version_of()}: starting", markup=False)
     import jax
 
     jax.config.update("jax_enable_x64", True)

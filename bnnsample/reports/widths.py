@@ -17,6 +17,7 @@ from bnnsample.files import write_whole
 from bnnsample.models.builders import fcn
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior, as_test_inputs
+from bnnsample.provenance import environment
 from bnnsample.reports.folder import check_folder, write_record, write_table
 from bnnsample.reports.page import Code, Facts, Picture, Section, render_page
 from bnnsample.reports.pictures import pictures
@@ -26,7 +27,7 @@ from bnnsample.reports.table import table_of
 from bnnsample.reports.verdict import Statement, verdict
 from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.repriorisation.targets import TARGETS
-from bnnsample.sampling.draws import environment, limit_at
+from bnnsample.sampling.draws import limit_at
 from bnnsample.sampling.run import Progress, sample
 from bnnsample.sampling.store import load_run, save_run
 from bnnsample.sweeps.points import Row, folder_name

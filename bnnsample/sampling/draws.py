@@ -5,12 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
-import platform
-from importlib import metadata
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -22,13 +18,12 @@ from bnnsample.limits.hyperposterior import Coordinates, hyperposterior
 from bnnsample.limits.predictive import limit_marginals
 from bnnsample.models.likelihoods.gaussian import Gaussian
 from bnnsample.models.posterior import Posterior
+from bnnsample.provenance import environment
 from bnnsample.repriorisation.base import AbstractTarget
 from bnnsample.repriorisation.hierarchical import Hierarchical
 from bnnsample.repriorisation.parameters import Standard
 from bnnsample.sampling.loop import Cursor
 from bnnsample.sampling.settings import Settings
-
-REPORTED_VERSIONS = ("bnnsample", "jax", "blackjax", "numpyro", "arviz", "numpy")
 
 
 def constant_data(settings: Settings) -> dict[str, dict[str, np.ndarray]]:
@@ -90,23 +85,6 @@ def attributes(settings: Settings, cursor: Cursor) -> dict[str, Any]:
         "sampling_seconds": cursor.sampling_seconds,
         **environment(),
     }
-
-
-def environment() -> dict[str, str]:
-    """Versions, device and platform: what a result must say of where it came from."""
-    device = jax.devices()[0]
-    return {
-        "versions": json.dumps({name: _version(name) for name in REPORTED_VERSIONS}),
-        "device": f"{device.platform}: {device.device_kind}, {os.cpu_count()} CPU cores",
-        "python": platform.python_version(),
-    }
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:  # used from its source, where only its path is known
-        return "not installed"
 
 
 def stuck_chains(run: DataTree) -> list[int]:

@@ -16,7 +16,7 @@ import jax
 
 from bnnsample.checks import bad_input
 from bnnsample.files import damaged, write_whole
-from bnnsample.sampling.draws import environment
+from bnnsample.provenance import environment
 
 type Row = dict[str, Any]
 type Measure = Callable[[Row, Path], Row]

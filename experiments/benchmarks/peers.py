@@ -33,7 +33,7 @@ from bnnsample.diagnostics.baselines.deep_ensemble import deep_ensemble
 from bnnsample.diagnostics.baselines.evidence_mode import at_evidence_mode
 from bnnsample.diagnostics.baselines.last_layer_laplace import last_layer_laplace
 from bnnsample.files import write_whole
-from bnnsample.sampling.draws import environment
+from bnnsample.provenance import environment
 
 GRACE = 60.0
 """Seconds over the budget after which a peer is stopped that has no draws yet."""
