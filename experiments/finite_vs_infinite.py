@@ -55,7 +55,7 @@ METHODS = {
 SCORES = {
     "error": "error (share of test images)",
     "log loss": "log loss (nats)",
-    "calibration error": "calibration error",
+    "calibration error": "calibration error (probability)",
 }
 
 
@@ -149,9 +149,9 @@ def figure(rows: list[Row]) -> Figure:
             axis.set_xticks(range(len(LIKELIHOODS)), LIKELIHOODS)
             axis.set_xlim(-0.5, len(LIKELIHOODS) - 0.5)
             axis.set_ylabel(title)
-        line[1].set_title(f"{name}, n = {largest['points']}, width {largest['width']}")
+        line[0].set_ylabel(f"{name}, n = {largest['points']}\n{line[0].get_ylabel()}")
     drawn.supxlabel(
-        "bars: ± 1 standard error over test images; pale: where 95 % of calibration errors "
+        f"finite networks of width {largest['width']}; bars: ± 1 standard error over test images; pale: where 95 % of calibration errors "
         "would lie if\nthe method were as sure as it should be. "
         "The NTK ensemble is known for regression only",
         fontsize=10,

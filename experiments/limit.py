@@ -39,7 +39,7 @@ SCALES: dict[str, Settings] = {
     },
 }  # fmt: skip
 MARKERS = "o^sDv"
-BESIDE = 1.04
+BESIDE = 1.12
 """Ratio by which markers of one width and several depths are set apart in the figure."""
 
 
@@ -107,9 +107,9 @@ def figure(rows: list[Row], fits: list[Row]) -> Figure:
         style = {"color": color, "marker": marker, "linestyle": "none"}
         axis.errorbar(widths, values, errors, color=color, linestyle="none", capsize=3)
         slope = f"{fit['slope']:.2f} ± {fit['error']:.2f}"
-        label = f"depth {fit['depth']}: slope {slope}"
+        layers = "1 hidden layer" if fit["depth"] == 1 else f"{fit['depth']} hidden layers"
         rough = [r["predictions"]["rhat_max"] > NEARLY for r in own]
-        line(axis, widths, values, rough, label=label, **style)
+        line(axis, widths, values, rough, label=f"{layers}: slope {slope}", **style)
         if len(fit["widths"]):
             law = np.exp(fit["level"]) * fit["widths"] ** fit["slope"]
             axis.plot(shift * fit["widths"], law, color=color, linewidth=1.0)

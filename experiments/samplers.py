@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from harness import Record, Row, Settings
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 from xarray import DataTree
 
 import bnnsample as bnn
@@ -34,7 +34,7 @@ SAMPLERS: dict[str, dict[str, AbstractSampler]] = {
         "HMC(128, leapfrog)": bnn.HMC(128, integrator="leapfrog"),
         "HMC(64, leapfrog, 0.65)": bnn.HMC(64, integrator="leapfrog", target_acceptance=0.65),
         "HMC(128, leapfrog, 0.65)": bnn.HMC(128, integrator="leapfrog", target_acceptance=0.65),
-        "NUTS(leapfrog)": bnn.NUTS(integrator="leapfrog", max_doublings=7),
+        "NUTS(leapfrog, 127 at most)": bnn.NUTS(integrator="leapfrog", max_doublings=7),
         "Langevin(leapfrog)": bnn.Langevin(integrator="leapfrog"),
         "HMC(8)": bnn.HMC(8),
     },
@@ -85,6 +85,8 @@ SHOWN = {"predictions": "predictions", "hidden": "hidden weights"}
 QUANTITIES = tuple(SHOWN)
 UNITS = ("gradient", "second")
 MARKERS = "o^sDv"
+BESIDE = 0.2
+"""Between the marks of two widths, of the distance of two lines."""
 
 
 def draws_of(about: Row, folder: Path) -> DataTree:
@@ -129,22 +131,24 @@ def figure(rows: list[Row]) -> Figure:
     targets = list(dict.fromkeys(row["target"] for row in rows))
     lines = [(target, name) for target in targets for name in ("", *SAMPLERS[target])][::-1]
     widths = sorted({row["width"] for row in rows})
-    drawn, axes = harness.panels(1, 4, height=1.6 + 0.2 * len(lines), sharey=True)
+    drawn, axes = harness.panels(1, 4, height=1.6 + 0.25 * len(lines), sharey=True)
     places = list(itertools.product(QUANTITIES, UNITS))
     for axis, (quantity, unit) in zip(axes[0], places, strict=True):
         for row in rows:
-            color = STYLE[row["target"]]["color"]
+            color, nth = STYLE[row["target"]]["color"], widths.index(row["width"])
             axis.plot(
                 row[quantity][f"ess_per_{unit}"],
-                lines.index((row["target"], row["sampler"])),
+                lines.index((row["target"], row["sampler"])) - BESIDE * (nth - len(widths) // 2),
                 color=color,
-                marker=MARKERS[widths.index(row["width"])],
+                marker=MARKERS[nth],
                 markerfacecolor="white" if row[quantity]["rhat_max"] > NEARLY else color,
                 markersize=5,
             )
         harness.logarithmic(axis)
         axis.margins(x=0.15)
-        axis.xaxis.set_major_locator(LogLocator(base=100))
+        axis.xaxis.set_major_locator(LogLocator(numticks=9))
+        axis.xaxis.set_major_formatter(LogFormatterSciNotation())
+        axis.tick_params(axis="x", labelsize=7)
         axis.set_xlabel(f"ESS of\n{SHOWN[quantity]}\nper {unit}")
     axes[0][0].set_yticks(range(len(lines)), [name or target for target, name in lines])
     for label, (target, name) in zip(axes[0][0].get_yticklabels(), lines, strict=True):
