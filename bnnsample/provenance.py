@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from importlib import metadata
+from typing import Any
 
 import jax
 
 REPORTED_VERSIONS = ("bnnsample", "jax", "blackjax", "numpyro", "arviz", "numpy")
 
 
-def environment() -> dict[str, str]:
-    """Versions (as JSON), device and Python: what a result must say of where it came from."""
+def environment() -> dict[str, Any]:
+    """Versions by package, device and Python: what a result must say of where it came from."""
     device = jax.devices()[0]
     return {
-        "versions": json.dumps({name: version_of(name) for name in REPORTED_VERSIONS}),
+        "versions": {name: version_of(name) for name in REPORTED_VERSIONS},
         "device": f"{device.platform}: {device.device_kind}, {os.cpu_count()} CPU cores",
         "python": platform.python_version(),
     }

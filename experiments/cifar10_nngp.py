@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import jax
 import numpy as np
+from harness import data_folder
 from rich.progress import Progress
 
 import bnnsample as bnn
@@ -56,8 +56,9 @@ class Result:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    folder = os.environ.get("BNNSAMPLE_DATA", "../shared/data")
-    parser.add_argument("--data-dir", default=folder, help="folder with CIFAR-10 (%(default)s)")
+    parser.add_argument(
+        "--data-dir", default=data_folder(), help="folder with CIFAR-10 (%(default)s)"
+    )
     parser.add_argument("--train", type=int, default=1000, help="training images (%(default)s)")
     parser.add_argument("--test", type=int, default=1000, help="test images (%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("results/cifar10-nngp"))

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import sklearn.datasets
+from harness import data_folder
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
@@ -168,8 +168,7 @@ def quality(data: tuple[np.ndarray, ...], width: int, draws: int) -> dict[str, d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    folder = Path(os.environ.get("BNNSAMPLE_DATA", "../shared/data"))
-    parser.add_argument("--data-dir", type=Path, default=folder, help="of Fashion-MNIST")
+    parser.add_argument("--data-dir", type=Path, default=data_folder(), help="of Fashion-MNIST")
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--width", type=int, default=1024, help="for accuracy")
     parser.add_argument("--smoke", action="store_true", help="a tiny size, for the tests")

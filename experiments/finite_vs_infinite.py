@@ -151,9 +151,9 @@ def figure(rows: list[Row]) -> Figure:
             axis.set_ylabel(title)
         line[0].set_ylabel(f"{name}, n = {largest['points']}\n{line[0].get_ylabel()}")
     drawn.supxlabel(
-        f"finite networks of width {largest['width']}; bars: ± 1 standard error over test images; pale: where 95 % of calibration errors "
-        "would lie if\nthe method were as sure as it should be. "
-        "The NTK ensemble is known for regression only",
+        f"finite networks of width {largest['width']}; bars: ± 1 standard error over test images; "
+        "pale: where 95 % of calibration errors would lie if\nthe method were as sure as it should "
+        "be. The NTK ensemble is known for regression only",
         fontsize=10,
     )
     legend_on_the_right(drawn, axes[0][0])

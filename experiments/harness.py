@@ -25,7 +25,6 @@ from xarray import DataTree
 
 import bnnsample as bnn
 from bnnsample.files import write_whole
-from bnnsample.provenance import environment
 from bnnsample.reports.figures import RC, as_svg
 from bnnsample.sweeps.points import Measure, Row
 from bnnsample.terminal import compile_quickly_on_gpus
@@ -50,9 +49,8 @@ def begin(
     parser.add_argument("--out", type=Path, default=Path("results") / name)
     add_where(parser)
     if data:
-        folder = os.environ.get("BNNSAMPLE_DATA", "../shared/data")
         parser.add_argument(
-            "--data-dir", type=Path, default=folder, help=f"with {data} (%(default)s)"
+            "--data-dir", type=Path, default=data_folder(), help=f"with {data} (%(default)s)"
         )
     for key, value in scales["two cores"].items():
         parser.add_argument(f"--{key.replace('_', '-')}", **_option(value))
@@ -68,6 +66,11 @@ def begin(
     chosen = "smoke" if options.smoke else "paper" if options.paper_scale else "two cores"
     given = {key: getattr(options, key) for key in scales[chosen]}
     return options, scales[chosen] | {k: v for k, v in given.items() if v is not None}
+
+
+def data_folder() -> Path:
+    """Where data are that no package brings."""
+    return Path(os.environ.get("BNNSAMPLE_DATA", "../shared/data"))
 
 
 def add_where(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +114,7 @@ class Record:
         """Store a row ``about`` this."""
         self.rows.append(row)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path, json.dumps({"rows": self.rows, **environment()}, indent=1) + "\n")
+        write_whole(self.path, json.dumps({"rows": self.rows}, indent=1) + "\n")
         print(json.dumps(about), f"{row['seconds']:.0f} s", flush=True)
 
     def swept(

@@ -2,9 +2,9 @@
 
 The distance is that of ``bnn.distance_to_nngp``, in standard deviations of the NNGP posterior, at
 test points; ``distance ~ width^slope`` is fitted to the widths of each depth from ``--fit-from``
-times the training points on, as narrower networks are not near the limit. Theory has a slope of -1
-where the posterior's mean is far from the limit's and -1/2 at the slowest. Digits, gelu,
-noise_std 0.1, the marginal target.
+times the training points on, as narrower networks are not near the limit. To first order in
+1 / width the moments of finite networks are off by as much (Yaida 2020, 1910.00019): a slope of -1.
+Digits, gelu, noise_std 0.1, the marginal target.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ def sampled(about: Row, folder: Path) -> Row:
     posterior = bnn.Posterior(network, data.x_train, data.y_train, likelihood)
     run = bnn.sample(
         TARGETS[target](posterior), SAMPLERS[target], chains=about["chains"],
-        warmup=about["warmup"], draws=about["draws"] // (FEWER if target == "standard" else 1),
-        x_test=data.x_test, keep=("predictions", "projections"), out=folder / "run",
+        warmup=about["warmup"], draws=about["draws"], x_test=data.x_test,
+        keep=("predictions", "projections"), out=folder / "run",
     )  # fmt: skip
     return harness.efficiency(run)
 
@@ -131,7 +131,12 @@ def main() -> None:
     base = {name: scale[name][0] for name in BASE} if options.smoke else BASE
     settings = {key: scale[key] for key in ("test", "chains", "warmup", "draws")}
     moved = list(cases(scale, base))
-    points = [case | {"target": target} | settings for _, case in moved for target in TARGETS]
+    draws = {target: scale["draws"] // (FEWER if target == "standard" else 1) for target in TARGETS}
+    points = [
+        case | {"target": target} | settings | {"draws": draws[target]}
+        for _, case in moved
+        for target in TARGETS
+    ]
     rows = record.swept(sampled, points, options)
     found = [
         (name, case, dict(zip(TARGETS, runs, strict=True)))

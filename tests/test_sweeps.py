@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import signal
@@ -31,7 +30,6 @@ from distributed import KilledWorker, LocalCluster
 
 import bnnsample as bnn
 from bnnsample.cli import main
-from bnnsample.provenance import environment
 from bnnsample.reports.settings import WidthsSettings
 from bnnsample.reports.widths import compare_widths
 from bnnsample.sweeps import cluster, shipped
@@ -39,7 +37,7 @@ from bnnsample.sweeps.points import folder_name, measured
 
 POINTS = [{"width": 4, "draws": 50}, {"width": 8, "draws": 400}]
 KILLED_AFTER = 200
-OF_THE_ATTEMPT = ("attempts", "seconds", "device", "cores", "affinity")
+OF_THE_ATTEMPT = ("attempts", "seconds", "cores", "device", "versions", "python", "affinity")
 
 
 def sampled(point: dict[str, Any], folder: Path, killed: bool = False) -> dict[str, Any]:
@@ -439,10 +437,10 @@ def test_the_package_may_be_used_without_being_installed(
         return found(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    assert bnn.sweep(doubled, [{"x": 2}], tmp_path, workers=0)[0]["twice"] == 4
-    versions = json.loads(environment()["versions"])
-    assert versions["bnnsample"] == "not installed"
-    assert versions["jax"] == jax.__version__
+    (row,) = bnn.sweep(doubled, [{"x": 2}], tmp_path, workers=0)
+    assert row["twice"] == 4
+    assert row["versions"]["bnnsample"] == "not installed"
+    assert row["versions"]["jax"] == jax.__version__
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out == "not installed\n"

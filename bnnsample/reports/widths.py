@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -171,7 +170,7 @@ class _Record:
             },
             "command": command(settings, folder),
             "device": environment()["device"],
-            "versions": json.loads(environment()["versions"]),
+            "versions": environment()["versions"],
             "runs": [],
         }
         write_record(folder, self.content)

@@ -63,6 +63,7 @@ def limit_at(
 def attributes(settings: Settings, cursor: Cursor) -> dict[str, Any]:
     """How a run was made: its settings, how long it took, on what."""
     posterior, sampler = settings.target.posterior, settings.sampler
+    origin = environment()
     return {
         "target": settings.target.name,
         "network": repr(posterior.network),
@@ -83,7 +84,8 @@ def attributes(settings: Settings, cursor: Cursor) -> dict[str, Any]:
         "compile_seconds": cursor.compile_seconds,
         "warmup_seconds": cursor.warmup_seconds,
         "sampling_seconds": cursor.sampling_seconds,
-        **environment(),
+        **origin,
+        "versions": json.dumps(origin["versions"]),  # attributes are no mappings
     }
 
 

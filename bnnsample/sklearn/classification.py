@@ -21,8 +21,9 @@ from bnnsample.tabular.scales import at_fitted_scales, network_with_priors
 class BNNClassifier(Sampled, OfLabels, BaseEstimator):
     """A fully connected Bayesian network with one logit for each class, sampled by MCMC.
 
-    As ``BNNRegressor``, with a categorical likelihood in place of noise. Parameters and attributes
-    are the same but for the noise, and ``classes_``.
+    As ``BNNRegressor``, with a categorical likelihood in place of noise. Parameters are the same
+    but for ``noise_std``, attributes but for ``y_scaler_``, in whose place are the labels,
+    ``classes_``.
     """
 
     def __init__(

@@ -25,7 +25,7 @@ type Measure = Callable[[Row, Path], Row]
 type Outcome = Row | str
 """The row of a point, or in a line why there is none."""
 
-OF_THE_POINT = ("attempts", "seconds", "device", "cores")
+OF_THE_POINT = ("attempts", "seconds", "cores", "device", "versions", "python")
 """What a row says of the measurement itself."""
 
 POINT, ROW, FAILURE = "point.json", "row.json", "error.txt"
@@ -100,7 +100,7 @@ def measured(measure: Measure, point: Row, folder: Path, *, x64: bool) -> Outcom
                 probably="settings that were returned with what was measured; the row has them",
             )
         about["seconds"] = time.perf_counter() - began
-        about |= {"device": environment()["device"], "cores": len(os.sched_getaffinity(0))}
+        about |= {**environment(), "cores": len(os.sched_getaffinity(0))}
         text = json.dumps(point | found | about)
     except (Exception, SystemExit) as error:  # whatever a point raises, the others go on
         write_whole(folder / FAILURE, traceback.format_exc())

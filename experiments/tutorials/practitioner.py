@@ -69,10 +69,11 @@ def main() -> None:
     simpler = bnn.baselines(posterior, x_test)
     rows = {"sampled network": bnn.quality(run, y_test)}
     rows |= {name: bnn.quality(predictive, y_test) for name, predictive in simpler.items()}
-    print(f"\n{'method':20}{'log density':>18}{'RMSE (score)':>16}   predictions are")
+    print(f"\n{'method':20}{'log density*':>18}{'RMSE (score)':>16}   predictions are")
     for name, quality in rows.items():
         rmse, density = unit * quality.scores["RMSE"].value, quality.scores["log density"]
         print(f"{name:20}{density!s:>18}{rmse:16.1f}   {quality.direction}")
+    print(f"* nats a patient, of scores in units of their standard deviation, {unit:.0f}")
 
     # 6. the same for someone who was not here; the verdict and its advice come first
     page = bnn.report(run, options.out, y_test=y_test, baselines=simpler, posterior=posterior)
