@@ -13,15 +13,17 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import harness
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import sklearn.datasets
-from harness import data_folder
+from harness import Row
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
@@ -112,6 +114,41 @@ def efficiency(case: tuple[int, int, float], name: str, draws: int) -> dict[str,
     }
 
 
+def table(results: dict[str, Any]) -> str:
+    """What samplers achieved, with gains over leapfrog and rotation without a map, and scores."""
+    rows = results["efficiency"]
+
+    def gain(row: Row, over: str) -> float:
+        same = row | {"sampler": over}
+        other = next(r for r in rows if all(r[key] == same[key] for key in KEY))
+        return row["predictions_ess_per_second"] / other["predictions_ess_per_second"]
+
+    sampling: dict[str, Callable[[Row], Any]] = {
+        "points": lambda r: r["points"],
+        "width": lambda r: r["width"],
+        "readout scale": lambda r: f"{r['scale']:g}",
+        "target, integrator": lambda r: r["sampler"],
+        "steps": lambda r: f"{r['steps']:.0f}",
+        "step size": lambda r: r["step_size"],
+        "R-hat": lambda r: f"{r['rhat']:.3f}",
+        "ESS a draw, predictions": lambda r: r["predictions_ess_per_draw"],
+        "ESS a second": lambda r: r["predictions_ess_per_second"],
+        "gain": lambda r: gain(r, "standard, leapfrog"),
+        "over rotation": lambda r: gain(r, "standard, rotation"),
+        "hidden, ESS a second": lambda r: r["hidden_ess_per_second"],
+    }
+    predicting: dict[str, Callable[[Row], Any]] = {
+        "data": lambda r: r["data"],
+        "method": lambda r: r["method"],
+        "accuracy": lambda r: f"{r['accuracy']:.3f}",
+        "log loss": lambda r: f"{r['log_loss']:.3f} ± {r['log_loss_error']:.3f}",
+        "calibration error": lambda r: f"{r['calibration_error']:.3f}",
+        "R-hat (worst prediction)": lambda r: f"{r['rhat']:.3f}" if "rhat" in r else "",
+    }
+    tables = harness.table(rows, sampling), harness.table(results["quality"], predicting)
+    return "\n\n".join(tables)
+
+
 def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Accuracy, log loss and expected calibration error of predictive ``probabilities`` (m, c)."""
     logits = jnp.log(jnp.clip(probabilities, 1e-12))
@@ -168,7 +205,9 @@ def quality(data: tuple[np.ndarray, ...], width: int, draws: int) -> dict[str, d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data-dir", type=Path, default=data_folder(), help="of Fashion-MNIST")
+    parser.add_argument(
+        "--data-dir", type=Path, default=harness.data_folder(), help="of Fashion-MNIST"
+    )
     parser.add_argument("--draws", type=int, default=300)
     parser.add_argument("--width", type=int, default=1024, help="for accuracy")
     parser.add_argument("--smoke", action="store_true", help="a tiny size, for the tests")
@@ -198,6 +237,7 @@ def main() -> None:
             tables.append(about | {"method": method} | row)
             print(json.dumps(tables[-1]), flush=True)
         write_whole(record, json.dumps(results | environment(), indent=1) + "\n")
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ each is HMC whose trajectories warm-up tunes, by rotation where there is a map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,52 +83,36 @@ def efficiency_figure(rows: list[Row], width_name: str) -> Figure:
     return figure
 
 
-def gains(rows: list[Row]) -> list[Row]:
-    """Each mapped run over the standard one of its place and sampler: ratios of effective draws."""
-    known = {(r["points"], r["width"], r["sampler"], r["target"]): r for r in rows}
-    found = []
-    for (points, width, sampler, target), row in known.items():
-        if target == "standard":
-            continue
-        standard = known[points, width, sampler, "standard"]
-        ratios = {
-            f"{quantity}, {rate.removeprefix('ess_').replace('_', ' ')}": row[quantity][rate]
-            / standard[quantity][rate]
-            for quantity in ("predictions", "hidden")
-            for rate in RATES
-        }
-        about = {"n": points, "width": width, "sampler": sampler, "target": target}
-        rhats = {"R-hat": row["predictions"]["rhat_max"]}
-        rhats["R-hat of standard"] = standard["predictions"]["rhat_max"]
-        found.append(about | ratios | rhats)
-    return found
+def table(rows: list[Row], places: Mapping[str, Callable[[Row], Any]]) -> str:
+    """The runs as Markdown, what ``places`` show of each first.
 
-
-COLUMNS: dict[str, Callable[[Row], Any]] = {
-    "n": lambda r: r["points"],
-    "width": lambda r: r["width"],
-    "target": lambda r: r["target"],
-    "sampler": lambda r: r["sampler"],
-    "acceptance": lambda r: r["acceptance"],
-    "steps": lambda r: r["steps"],
-    "R-hat, predictions": lambda r: r["predictions"]["rhat_max"],
-    "R-hat, hidden": lambda r: r["hidden"]["rhat_max"],
-    "ESS of predictions": lambda r: r["predictions"]["ess_bulk"],
-    "per draw": lambda r: r["predictions"]["ess_per_draw"],
-    "per gradient": lambda r: r["predictions"]["ess_per_gradient"],
-    "per second": lambda r: r["predictions"]["ess_per_second"],
-    "hidden per gradient": lambda r: r["hidden"]["ess_per_gradient"],
-    "ms / gradient": lambda r: r["milliseconds_per_gradient"],
-}
-
-
-def show(rows: list[Row]) -> None:
-    """Print the rows, and ratios to the standard target.
-
-    Where its R-hat is 2 and more, its chains never met: its ESS, about one and a half a chain, is
-    the least that the estimator gives, and the ratio too small.
+    A gain is over the standard target, at that place and by that sampler. Where that has an R-hat
+    of 2 and more, its chains never met: its ESS, about one and a half a chain, is the least that
+    the estimator gives, and the gain too small.
     """
-    print(harness.table(rows, COLUMNS), end="\n\n")
-    ratios = gains(rows)
-    print("ratios of the effective draws to the standard target's")
-    print(harness.table(ratios, {key: lambda r, k=key: r[k] for key in ratios[0]}), end="\n\n")
+
+    def setting(row: Row) -> tuple[Any, ...]:
+        return row["sampler"], *(show(row) for show in places.values())
+
+    standard = {setting(row): row for row in rows if row["target"] == "standard"}
+
+    def gain(row: Row, quantity: str, rate: str) -> float:
+        return row[quantity][rate] / standard[setting(row)][quantity][rate]
+
+    columns: dict[str, Callable[[Row], Any]] = {
+        **places,
+        "sampler": lambda r: (
+            "Langevin" if r["sampler"] == LANGEVIN else f"HMC, {r['steps']:.0f} steps"
+        ),
+        "target": lambda r: r["target"],
+        "acceptance": lambda r: f"{r['acceptance']:.2f}",
+        "R-hat, predictions": lambda r: f"{r['predictions']['rhat_max']:.2f}",
+        "R-hat, hidden": lambda r: f"{r['hidden']['rhat_max']:.2f}",
+        "ESS a draw": lambda r: r["predictions"]["ess_per_draw"],
+        "a gradient": lambda r: r["predictions"]["ess_per_gradient"],
+        "a second": lambda r: r["predictions"]["ess_per_second"],
+        "gain by gradient": lambda r: gain(r, "predictions", "ess_per_gradient"),
+        "by second": lambda r: gain(r, "predictions", "ess_per_second"),
+        "hidden, by gradient": lambda r: gain(r, "hidden", "ess_per_gradient"),
+    }
+    return harness.table(rows, columns)

@@ -9,7 +9,7 @@ methods. Scores are those of test labels, and ``+-`` standard errors over these.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ METHODS = {
     "MAP": "#CC79A7", "last-layer Laplace": "#9A9A9A",
 }  # fmt: skip
 """In the order of the table, and their colours."""
+INFINITE = ("NNGP", "NTK ensemble")
 SCORES = {
     "error": "error (share of test images)",
     "log loss": "log loss (nats)",
@@ -160,31 +161,29 @@ def figure(rows: list[Row]) -> Figure:
     return drawn
 
 
-COLUMNS: dict[str, Any] = {
-    "data": lambda r: r["data"],
-    "n": lambda r: r["points"],
-    "likelihood": lambda r: r["likelihood"],
-    "width": lambda r: r["width"],
-    "method": lambda r: r["method"],
-    "error": lambda r: f"{r['error']:.3f} ± {r['error_se']:.3f}",
-    "log loss": lambda r: f"{r['log loss']:.3f} ± {r['log loss_se']:.3f}",
-    "calibration error (95 % if right)": lambda r: "{:.3f} ({:.3f} to {:.3f})".format(
-        r["calibration error"], *r["calibration error_band"]
-    ),
-    "predictions are": lambda r: r["direction"],
-    "R-hat": lambda r: r.get("rhat", ""),
-}
+def table(rows: list[Row]) -> str:
+    """Error, log loss and calibration error; of methods of finite width, for each width."""
+    widths = sorted({row["width"] for row in rows})
+    places = dict.fromkeys((r["data"], r["points"], r["likelihood"]) for r in rows)
+    known = {(r["data"], r["points"], r["likelihood"], r["width"]): r["scores"] for r in rows}
 
+    def cell(place: Any, width: int, method: str) -> str:
+        found = known[*place, width].get(method)
+        if found is None:
+            return ""
+        error, loss, calibration = (found[score] for score in SCORES)
+        return f"{error:.3f} / {loss:.2f} / {calibration:.2f}"
 
-def by_method(rows: list[Row]) -> Iterator[Row]:
-    """A row for each method; those of infinite width once for all widths."""
-    for row in rows:
-        for method in METHODS:
-            infinite = method in ("NNGP", "NTK ensemble")
-            first = row["width"] == min(r["width"] for r in rows)
-            if method in row["scores"] and (first or not infinite):
-                width = {"width": "∞"} if infinite else {}
-                yield row | row["scores"][method] | {"method": method} | width
+    columns: dict[str, Callable[[Any], Any]] = {
+        "data": lambda place: place[0],
+        "n": lambda place: place[1],
+        "likelihood": lambda place: place[2],
+    }
+    for method in METHODS:
+        for width in widths[:1] if method in INFINITE else widths:
+            title = method if method in INFINITE else f"{method}, {width}"
+            columns[title] = lambda place, w=width, m=method: cell(place, w, m)
+    return harness.table(places, columns)
 
 
 def main() -> None:
@@ -203,7 +202,7 @@ def main() -> None:
     record = Record(options.out)
     rows = record.swept(partial(compared, data_dir=options.data_dir), points, options)
     record.draw("finite-vs-infinite", figure(rows))
-    print(harness.table(by_method(rows), COLUMNS))
+    print(table(rows))
 
 
 if __name__ == "__main__":

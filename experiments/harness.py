@@ -88,7 +88,12 @@ def _option(default: Any) -> dict[str, Any]:
         return {"type": type(default), "help": f"({default})"}
     names = default if isinstance(default[0], str) else None
     shown = f"({' '.join(map(str, default))})"
-    return {"type": type(default[0]), "nargs": "+", "choices": names, "help": shown}
+    return {
+        "type": type(default[0]),
+        "nargs": "*" if names else "+",
+        "choices": names,
+        "help": shown,
+    }
 
 
 @dataclass
@@ -175,15 +180,19 @@ def efficiency(run: DataTree) -> Row:
     return row
 
 
-def table(rows: Iterable[Row], columns: Mapping[str, Callable[[Row], object]]) -> str:
-    """Rows as Markdown; a column is a title and what it shows of a row, numbers to 3 digits."""
-    lines = [columns.keys(), ["---"] * len(columns)]
-    lines += [[_cell(show(row)) for show in columns.values()] for row in rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+def table[T](rows: Iterable[T], columns: Mapping[str, Callable[[T], object]]) -> str:
+    """Rows as Markdown; a column is a title and what it shows of a row."""
+    cells = [columns, *([three_digits(show(row)) for show in columns.values()] for row in rows)]
+    heading, *lines = (f"| {' | '.join(line)} |" for line in cells)
+    return "\n".join([heading, "|" + "---|" * len(columns), *lines])
 
 
-def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def three_digits(value: object) -> str:
+    """A broken number to three digits, without an exponent if it is large; all else as it is."""
+    if not isinstance(value, float):
+        return str(value)
+    short = f"{value:.3g}"
+    return f"{float(short):.0f}" if "e+" in short else short
 
 
 def panels(rows: int, columns: int, *, height: float = 3.4, **shared: Any) -> tuple[Figure, Any]:

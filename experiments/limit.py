@@ -10,7 +10,9 @@ Digits, gelu, noise_std 0.1, the marginal target.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import harness
 import jax
@@ -38,6 +40,7 @@ SCALES: dict[str, Settings] = {
         "points": 256, "test": 100, "fit_from": 4.0, "chains": 16, "warmup": 1000, "draws": 2000,
     },
 }  # fmt: skip
+type Columns = dict[str, Callable[[Row], Any]]
 MARKERS = "o^sDv"
 BESIDE = 1.12
 """Ratio by which markers of one width and several depths are set apart in the figure."""
@@ -122,22 +125,27 @@ def figure(rows: list[Row], fits: list[Row]) -> Figure:
     return drawn
 
 
-COLUMNS = {
-    "depth": lambda r: r["depth"],
-    "width": lambda r: r["width"],
-    "distance (± 1 s.e.)": lambda r: f"{r['distance']:.4f} ({r['low']:.4f} to {r['high']:.4f})",
-    "shift of means": lambda r: r["mean_shift"],
-    "ratio of std": lambda r: r["std_ratio"],
-    "R-hat": lambda r: r["predictions"]["rhat_max"],
-    "acceptance": lambda r: r["acceptance"],
-    "steps": lambda r: r["steps"],
-    "seconds": lambda r: r["seconds"],
-}
-FITS = {
-    "depth": lambda r: r["depth"],
-    "slope": lambda r: f"{r['slope']:.2f} ± {r['error']:.2f}",
-    "widths": lambda r: ", ".join(map(str, r["widths"])),
-}
+def table(rows: list[Row], fits: list[Row]) -> str:
+    """By depth and width: distances with their slopes, and what they are made of."""
+    widths = sorted({row["width"] for row in rows})
+    known = {(row["depth"], row["width"]): row for row in rows}
+
+    def over_widths(title: str, shown: str) -> Columns:
+        of_width = {str(w): lambda fit, w=w: known[fit["depth"], w][shown] for w in widths}
+        return {title: lambda fit: fit["depth"], **of_width}
+
+    def local_slope(fit: Row) -> str:
+        before, last = (known[fit["depth"], width]["distance"] for width in widths[-2:])
+        return f"{np.log(last / before) / np.log(widths[-1] / widths[-2]):.2f}"
+
+    slopes: Columns = {
+        "slope, fitted": lambda fit: f"{fit['slope']:.2f} ± {fit['error']:.2f}",
+        "between the last two": local_slope if len(widths) > 1 else lambda _: "",
+    }
+    distances = over_widths("hidden layers: distance", "distance") | slopes
+    ratios = over_widths("hidden layers: ratio of std", "std_ratio")
+    shifts = over_widths("hidden layers: shift of means", "mean_shift")
+    return "\n\n".join(harness.table(fits, columns) for columns in (distances, ratios, shifts))
 
 
 def main() -> None:
@@ -153,8 +161,7 @@ def main() -> None:
         for depth in scale["depths"]
     ]
     record.draw("limit", figure(rows, fits))
-    print(harness.table(rows, COLUMNS), end="\n\n")
-    print(harness.table(fits, FITS))
+    print(table(rows, fits))
 
 
 if __name__ == "__main__":

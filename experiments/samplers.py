@@ -8,13 +8,13 @@ rates. All runs take about as many gradients, or likelihoods where a sampler tak
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import harness
 import jax
 import numpy as np
-from harness import Record, Row, Settings
+from harness import Record, Row, Settings, three_digits
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator
 from xarray import DataTree
@@ -163,25 +163,35 @@ def figure(rows: list[Row]) -> Figure:
     return drawn
 
 
-COLUMNS: dict[str, Any] = {
-    "width": lambda r: r["width"],
-    "target": lambda r: r["target"],
-    "sampler": lambda r: r["sampler"],
-    "draws": lambda r: r["draws"],
-    "steps": lambda r: r["steps"],
-    "acceptance": lambda r: f"{r['acceptance']:.2f}",
-    "R-hat, predictions": lambda r: f"{r['predictions']['rhat_max']:.3f}",
-    "hidden": lambda r: f"{r['hidden']['rhat_max']:.3f}",
-    "ESS / 1000 gradients, predictions": lambda r: 1e3 * r["predictions"]["ess_per_gradient"],
-    "hidden ": lambda r: 1e3 * r["hidden"]["ess_per_gradient"],
-    "ESS / s, predictions": lambda r: r["predictions"]["ess_per_second"],
-    "hidden  ": lambda r: r["hidden"]["ess_per_second"],
-}
-
-
 def slower(row: Row) -> float:
     """Effective draws a second of the slower of predictions and hidden weights."""
     return float(np.min([row[name]["ess_per_second"] for name in QUANTITIES]))
+
+
+def table(rows: list[Row]) -> str:
+    """A line for each sampler, its figures by width; a star where R-hat is too high."""
+    rows = sorted(rows, key=lambda row: row["width"])
+    names = list(dict.fromkeys((row["target"], row["sampler"]) for row in rows))
+    lines = [[r for r in rows if (r["target"], r["sampler"]) == name] for name in names]
+
+    def rates(line: list[Row], quantity: str, unit: str, times: float = 1.0) -> str:
+        shown = [
+            three_digits(times * row[quantity][f"ess_per_{unit}"])
+            + "*" * (row[quantity]["rhat_max"] > NEARLY)
+            for row in line
+        ]
+        return " / ".join(shown)
+
+    columns: dict[str, Callable[[list[Row]], str]] = {
+        "target": lambda line: line[0]["target"],
+        "sampler": lambda line: f"`{line[0]['sampler']}`",
+        "steps": lambda line: " / ".join(three_digits(row["steps"]) for row in line),
+        "predictions, a 1000 gradients": lambda line: rates(line, "predictions", "gradient", 1e3),
+        "hidden, a 1000 gradients": lambda line: rates(line, "hidden", "gradient", 1e3),
+        "predictions, a second": lambda line: rates(line, "predictions", "second"),
+        "hidden, a second": lambda line: rates(line, "hidden", "second"),
+    }
+    return harness.table(sorted(lines, key=lambda line: -slower(line[-1])), columns)
 
 
 def main() -> None:
@@ -199,7 +209,7 @@ def main() -> None:
     ]
     rows = record.swept(measure, points, options)
     record.draw("samplers", figure(rows))
-    print(harness.table(sorted(rows, key=lambda r: (r["width"], -slower(r))), COLUMNS))
+    print(table(rows))
 
 
 if __name__ == "__main__":

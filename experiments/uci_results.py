@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import harness
 import numpy as np
 from harness import Row
@@ -23,6 +25,8 @@ PUBLISHED = {
 """Error and log density of MC dropout with grid search, means over the splits (Mukhoti, Stenetorp
 and Gal 2018, 1811.09385)."""
 
+PUBLISHED_SPLITS = {"protein": 5}
+DROPOUT = "MC dropout"
 METHODS = {"bnn": "sampled network", "nngp": "NNGP, fitted"}
 LOOKS = (("#D55E00", "o", -0.12), ("#0072B2", "s", 0.12))
 """Of the methods: colour, marker, and how far off a set's line."""
@@ -61,22 +65,29 @@ def figure(rows: list[Row]) -> Figure:
 
 def table(rows: list[Row]) -> str:
     """Means over splits and their standard errors, beside the published figures."""
-    lines = [
-        "| set | splits | method | RMSE | log density | R-hat, median and largest: predictions | "
-        "hyperparameters |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, published in PUBLISHED.items():
-        own = [row for row in rows if row["name"] == name]
-        rhats = [np.array([row[key] for row in own]) for key in ("rhat", "rhat_hyperparameters")]
-        for method, title in METHODS.items() if own else ():
-            means_and_errors = zip(*summary(own, method), strict=True)
-            cells = [f"{mean:.4g} ± {error:.2g}" for mean, error in means_and_errors]
-            for rhat in rhats:
-                cells.append(f"{np.median(rhat):.2f}, {rhat.max():.2f}" if method == "bnn" else "")
-            lines.append(f"| {name} | {len(own)} | {title} | {' | '.join(cells)} |")
-        if own:
-            error, density = published
-            count = 5 if name == "protein" else 20
-            lines.append(f"| {name} | {count} | MC dropout | {error:.2f} | {density:.2f} | | |")
-    return "\n".join(lines)
+
+    def score(method: str, own: list[Row], which: int) -> str:
+        if method == DROPOUT:
+            return f"{PUBLISHED[own[0]['name']][which]:.2f}"
+        mean, error = (values[which] for values in summary(own, method))
+        return f"{mean:.4g} ± {error:.2g}" if len(own) > 1 else f"{mean:.4g}"
+
+    def rhats(method: str, own: list[Row], which: str) -> str:
+        found = [row[which] for row in own]
+        return f"{np.median(found):.2f}, {max(found):.2f}" if method == "bnn" else ""
+
+    def splits(method: str, own: list[Row]) -> int:
+        return PUBLISHED_SPLITS.get(own[0]["name"], 20) if method == DROPOUT else len(own)
+
+    columns: dict[str, Callable[[tuple[str, list[Row]]], object]] = {
+        "set": lambda line: line[1][0]["name"],
+        "splits": lambda line: splits(*line),
+        "method": lambda line: METHODS.get(line[0], DROPOUT),
+        "RMSE": lambda line: score(*line, 0),
+        "log density": lambda line: score(*line, 1),
+        "R-hat of predictions, median and largest": lambda line: rhats(*line, "rhat"),
+        "of hyperparameters": lambda line: rhats(*line, "rhat_hyperparameters"),
+    }
+    sets = ([row for row in rows if row["name"] == name] for name in PUBLISHED)
+    lines = [(method, own) for own in sets if own for method in (*METHODS, DROPOUT)]
+    return harness.table(lines, columns)

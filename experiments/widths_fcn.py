@@ -103,6 +103,18 @@ def measure(about: Row, folder: Path, *, data_dir: Path) -> Row:
     return comparison.sampled(posterior, x_test, about, folder)
 
 
+def table(runs: list[Row], costs: list[Row]) -> str:
+    """The runs, and milliseconds of a value and gradient of each form."""
+    forms: dict[str, Callable[[Row], Any]] = {
+        "n": lambda r: r["points"],
+        "width": lambda r: r["width"],
+        **{name: lambda r, name=name: r[name] for name in (*TARGETS, "primal")},
+        "primal / repriorised": lambda r: r["primal"] / r["repriorised"],
+    }
+    places = {"n": lambda r: r["points"], "width": lambda r: r["width"]}
+    return f"{comparison.table(runs, places)}\n\n{harness.table(costs, forms)}"
+
+
 def main() -> None:
     options, scale = harness.begin(__doc__ or "", "widths-fcn", SCALES, data="CIFAR-10")
     record = Record(options.out)
@@ -122,11 +134,9 @@ def main() -> None:
     for points in scale["points"]:
         own = [run for run in runs if run["points"] == points]
         name = f"width (hidden units), n = {points}"
-        record.draw(f"widths-fcn-{points}", comparison.efficiency_figure(own, name))
-    comparison.show(runs)
-    forms = ("points", "width", *TARGETS, "primal")
-    print("ms of a value and gradient; primal: through the factor, as in the public codes")
-    print(harness.table(costs, {key: lambda r, k=key: r[k] for key in forms}))
+        if own:
+            record.draw(f"widths-fcn-{points}", comparison.efficiency_figure(own, name))
+    print(table(runs, costs))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,10 @@ target under both samplers of ``comparison``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import comparison
 import harness
@@ -35,6 +37,12 @@ SCALES: dict[str, Settings] = {
         "langevin_warmup": 2000, "langevin_draws": 20_000, "hmc_warmup": 500, "hmc_draws": 1000,
     },
 }  # fmt: skip
+
+
+PLACES: dict[str, Callable[[Row], Any]] = {
+    "pixels": lambda r: f"{r['pixels']} x {r['pixels']}",
+    "channels": lambda r: r["width"],
+}
 
 
 def posterior_of(data: bnn.Dataset, channels: int, pixels: int) -> tuple[bnn.Posterior, np.ndarray]:
@@ -70,7 +78,7 @@ def main() -> None:
     runs = record.swept(partial(measure, data_dir=options.data_dir), points, options)
     name = f"channels of the first group; n = {scale['points']}, {side} x {side} pixels"
     record.draw("widths-resnet", comparison.efficiency_figure(runs, name))
-    comparison.show(runs)
+    print(comparison.table(runs, PLACES))
 
 
 if __name__ == "__main__":

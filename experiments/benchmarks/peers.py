@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -27,6 +28,10 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Float
 from peer_chains import MAKERS, Made
+
+sys.path.append(str(Path(__file__).parents[1]))
+import harness
+from harness import Row, three_digits
 
 import bnnsample as bnn
 from bnnsample.diagnostics.baselines.deep_ensemble import deep_ensemble
@@ -45,8 +50,6 @@ BDE_SETTINGS = {"epochs": 200, "warmup": 5000, "samples": 2000}
 """What its documentation shows; with more samples where there is time."""
 MOST_SAMPLES = 200_000
 """Of these: with 280 000 it takes all of 24 GiB."""
-
-type Row = dict[str, Any]
 
 
 def diabetes(width: int) -> tuple[bnn.Posterior, np.ndarray, np.ndarray]:
@@ -173,22 +176,31 @@ def measure(about: Row, folder: Path, *, bde: str | None) -> Row:
 
 
 def table(rows: list[Row]) -> str:
-    """Rows as Markdown."""
-    titles = ("data", "width", "method", "draws a chain", "seconds", "ESS / s", "R-hat")
-    titles += ("seconds to R-hat < 1.01", "log predictive density")
-    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
-    for row in rows:
-        if "failed" in row:
-            cells = [row["failed"], *[""] * 5]
-        else:
-            numbers = [row.get(key) for key in ("draws", "fit_seconds", "ess_per_second", "rhat")]
-            cells = ["" if value is None else f"{value:.4g}" for value in numbers]
-            never = "" if "draws" not in row else "not within them"
-            reached = row.get("seconds_to_rhat")
-            cells.append(never if reached is None else f"{reached:.3g}")
-            cells.append(f"{row['log_density']:.3f} ± {row['log_density_error']:.3f}")
-        lines.append(f"| {row['data']} | {row['width']} | {row['method']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    """What each method reached within its time."""
+
+    def of(key: str, show: Callable[[Any], str]) -> Callable[[Row], str]:
+        return lambda row: "" if row.get(key) is None else show(row[key])
+
+    def reached(row: Row) -> str:
+        found = row.get("seconds_to_rhat")
+        return three_digits(found) if found is not None else "never" if "draws" in row else ""
+
+    columns: dict[str, Callable[[Row], Any]] = {
+        "data": lambda row: row["data"],
+        "width": lambda row: row["width"],
+        "method": lambda row: row["method"],
+        "draws a chain": lambda row: row.get("failed") or row.get("draws", ""),
+        "seconds": of("fit_seconds", three_digits),
+        "ESS a second": of("ess_per_second", three_digits),
+        "R-hat": of("rhat", "{:.4f}".format),
+        "seconds until R-hat stays below 1.01": reached,
+        "log predictive density": lambda row: (
+            f"{row['log_density']:.3f} ± {row['log_density_error']:.3f}"
+            if "log_density" in row
+            else ""
+        ),
+    }
+    return harness.table(rows, columns)
 
 
 def main() -> None:

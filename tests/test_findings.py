@@ -1,0 +1,105 @@
+"""Every table of ``experiments/README.md`` is what its command prints of the kept record."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import re
+import shlex
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import jax
+import pytest
+
+import bnnsample as bnn
+
+EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+README = (EXPERIMENTS / "README.md").read_text()
+RECORDS = sorted((EXPERIMENTS / "records").glob("*.json"))
+
+FURTHER = {
+    "widths-fcn": "--widths 2048 4096 --samplers",
+    "widths-resnet": "--pixels 8 --hmc-draws 30 --widths 8 16 32",
+}
+"""What a section names beside the command of its finding."""
+
+DATA = Path(os.environ.get("BNNSAMPLE_DATA", EXPERIMENTS.parents[1] / "shared" / "data"))
+
+
+def tables(text: str) -> dict[str, list[str]]:
+    """The lines of each Markdown table by its heading."""
+    found: dict[str, list[str]] = {}
+    heading = ""
+    for line, following in pairwise([*text.splitlines(), ""]):
+        if following.startswith("|--"):
+            heading = line
+        elif line.startswith("|") and not line.startswith("|--"):
+            found.setdefault(heading, []).append(line)
+    return found
+
+
+def unfounded(readme: str, printed: str) -> list[str]:
+    """Lines of the README's tables that are not printed, where a table of that heading is."""
+    ours, theirs = tables(readme), tables(printed)
+    missing = [heading for heading in theirs if heading not in ours]
+    return missing + [
+        line for heading in theirs for line in ours.get(heading, []) if line not in theirs[heading]
+    ]
+
+
+def commands(name: str) -> list[list[str]]:
+    """The options with which the README has an experiment run."""
+    script = name.replace("-", "_")
+    (given,) = re.findall(rf"\| `(?:experiments/{script}\.py|make {name})([^`]*)` \|", README)
+    return [shlex.split(given), *([shlex.split(FURTHER[name])] if name in FURTHER else [])]
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Experiments run in this process, none of which may measure anything."""
+
+    def none_new(measure: Any, points: list[dict[str, Any]], *_: Any, **__: Any) -> None:
+        assert not points, f"the record lacks {points}"
+
+    precision = jax.config.read("jax_enable_x64")
+    monkeypatch.syspath_prepend(str(EXPERIMENTS / "benchmarks"))
+    monkeypatch.syspath_prepend(str(EXPERIMENTS))
+    monkeypatch.setattr(bnn, "sweep", none_new)
+    monkeypatch.setenv("BNNSAMPLE_DATA", str(DATA))
+    monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+    yield importlib.import_module
+    jax.config.update("jax_enable_x64", precision)
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
+def test_tables_are_those_of_the_record(
+    record: Path, scripts: Any, tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
+    name = record.stem
+    script = scripts(name.replace("-", "_"))
+    if name == "peers":  # which measures anew
+        printed = script.table(json.loads(record.read_text())["rows"])
+    else:
+        out = tmp_path / name
+        out.mkdir()
+        (out / "record.json").write_bytes(record.read_bytes())
+        for options in commands(name):
+            monkeypatch.setattr("sys.argv", [f"{name}.py", *options, "--out", str(out)])
+            try:
+                script.main()
+            except SystemExit as error:
+                pytest.skip(f"no data: {error}")
+        printed = capsys.readouterr().out
+    assert len(tables(printed)) > 0
+    assert unfounded(README, printed) == []
+    assert FURTHER.get(name, "") in README
+
+
+def test_a_figure_that_was_not_found_is_seen() -> None:
+    printed = "| n | R-hat |\n|---|---|\n| 3 | 1.02 |\n| 4 | 1.03 |"
+    assert unfounded(f"words\n\n{printed}\n\nmore", printed) == []
+    assert unfounded(printed.replace("1.03", "1.02"), printed) == ["| 4 | 1.02 |"]
+    assert unfounded("nothing", printed) == ["| n | R-hat |"]
