@@ -9,11 +9,9 @@ of the limit, beside regression on one-hot targets and scikit-learn's logistic r
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import sklearn.datasets
-from harness import Row
+from harness import Record, Row, Settings
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 import bnnsample as bnn
-from bnnsample.files import write_whole
 from bnnsample.models.hyperpriors import constrained
 from bnnsample.models.scales import Std
-from bnnsample.provenance import environment
 
 CASES = [(48, 512, 3.0), (256, 256, 3.0), (256, 1024, 3.0), (256, 4096, 3.0), (256, 1024, 1.0)]
 """Points, width, scale of the readout; the third is the one that the project set itself."""
@@ -42,8 +38,13 @@ SAMPLERS = {
     "repriorised, rotation": (bnn.repriorised, bnn.HMC()),
     "repriorised, alternating": (bnn.repriorised, bnn.AlternatingHMC()),
 }
-KEY = ("points", "width", "scale", "sampler", "draws")
-"""What a stored row of the first table is known by."""
+CASE = ("points", "width", "scale")
+SCALES: dict[str, Settings] = {
+    "smoke": {"draws": 10, "points": 30, "width": 8},
+    "two cores": {"draws": 300, "points": 256, "width": 1024},
+    "paper": {"draws": 1000, "points": 4096, "width": 4096},
+}
+"""``points`` and ``width`` of the scores; those of the efficiency are in ``CASES``."""
 
 TEST = 1000
 
@@ -82,46 +83,32 @@ def posterior_of(x: np.ndarray, y: np.ndarray, width: int, scale: Std) -> bnn.Po
     return bnn.Posterior(network, x, y.astype("f4"), bnn.Categorical())
 
 
-def efficiency(case: tuple[int, int, float], name: str, draws: int) -> dict[str, Any]:
-    """One run, and its effective draws a second and a gradient."""
-    points, width, scale = case
-    x, y, x_test, _ = standardised(digits(points))
-    target, sampler = SAMPLERS[name]
+def efficiency(about: Row, folder: Path) -> Row:
+    """Of one run."""
+    x, y, x_test, _ = standardised(digits(about["points"]))
+    target, sampler = SAMPLERS[about["sampler"]]
     run = bnn.sample(
-        target(posterior_of(x, y, width, scale)), sampler, warmup=draws, draws=draws,
-        x_test=x_test[:40], keep=("predictions", "projections"),
+        target(posterior_of(x, y, about["width"], about["scale"])), sampler,
+        warmup=about["draws"], draws=about["draws"], x_test=x_test[:40],
+        keep=("predictions", "projections"), out=folder / "run",
     )  # fmt: skip
-    stats = {str(k): v.values for k, v in run["sample_stats"].to_dataset().items()}
-    found = bnn.convergence(run)
-    return {
-        "points": points,
-        "width": width,
-        "scale": scale,
-        "sampler": name,
-        "draws": draws,
-        "steps": float(stats["n_steps"].mean()),
-        "step_size": float(stats["step_size"].mean()),
-        "acceptance": float(stats["acceptance_rate"].mean()),
-        "milliseconds_per_gradient": 1e3
-        * run.attrs["sampling_seconds"]
-        / float(stats["n_gradients"].sum()),
-        "rhat": found["predictions"].rhat_max,
-        **{
-            f"{quantity}_ess_per_{unit}": getattr(found[quantity], f"ess_per_{unit}")
-            for quantity in ("predictions", "hidden")
-            for unit in ("draw", "gradient", "second")
-        },
-    }
+    return harness.efficiency(run)
 
 
-def table(results: dict[str, Any]) -> str:
+def table(rows: list[Row]) -> str:
     """What samplers achieved, with gains over leapfrog and rotation without a map, and scores."""
-    rows = results["efficiency"]
+    runs = [row for row in rows if "sampler" in row]
+    known = {(*(run[key] for key in CASE), run["sampler"]): run for run in runs}
+    lines = [
+        {"data": row["data"], "method": method} | found
+        for row in rows
+        if "scores" in row
+        for method, found in row["scores"].items()
+    ]
 
-    def gain(row: Row, over: str) -> float:
-        same = row | {"sampler": over}
-        other = next(r for r in rows if all(r[key] == same[key] for key in KEY))
-        return row["predictions_ess_per_second"] / other["predictions_ess_per_second"]
+    def gain(run: Row, over: str) -> float:
+        other = known[*(run[key] for key in CASE), over]
+        return run["predictions"]["ess_per_second"] / other["predictions"]["ess_per_second"]
 
     sampling: dict[str, Callable[[Row], Any]] = {
         "points": lambda r: r["points"],
@@ -130,12 +117,12 @@ def table(results: dict[str, Any]) -> str:
         "target, integrator": lambda r: r["sampler"],
         "steps": lambda r: f"{r['steps']:.0f}",
         "step size": lambda r: r["step_size"],
-        "R-hat": lambda r: f"{r['rhat']:.3f}",
-        "ESS a draw, predictions": lambda r: r["predictions_ess_per_draw"],
-        "ESS a second": lambda r: r["predictions_ess_per_second"],
+        "R-hat": lambda r: f"{r['predictions']['rhat_max']:.3f}",
+        "ESS a draw, predictions": lambda r: r["predictions"]["ess_per_draw"],
+        "ESS a second": lambda r: r["predictions"]["ess_per_second"],
         "gain": lambda r: gain(r, "standard, leapfrog"),
         "over rotation": lambda r: gain(r, "standard, rotation"),
-        "hidden, ESS a second": lambda r: r["hidden_ess_per_second"],
+        "hidden, ESS a second": lambda r: r["hidden"]["ess_per_second"],
     }
     predicting: dict[str, Callable[[Row], Any]] = {
         "data": lambda r: r["data"],
@@ -145,8 +132,7 @@ def table(results: dict[str, Any]) -> str:
         "calibration error": lambda r: f"{r['calibration_error']:.3f}",
         "R-hat (worst prediction)": lambda r: f"{r['rhat']:.3f}" if "rhat" in r else "",
     }
-    tables = harness.table(rows, sampling), harness.table(results["quality"], predicting)
-    return "\n\n".join(tables)
+    return f"{harness.table(runs, sampling)}\n\n{harness.table(lines, predicting)}"
 
 
 def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
@@ -163,81 +149,67 @@ def scores(probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def quality(data: tuple[np.ndarray, ...], width: int, draws: int) -> dict[str, dict[str, Any]]:
+def quality(data: tuple[np.ndarray, ...], width: int, draws: int, folder: Path) -> dict[str, Row]:
     """Scores of the sampled classifier, of regression on one-hot targets and of scikit-learn's."""
     x, y, x_test, labels = standardised(data)
     labels = labels.astype(int)
     settings = {"warmup": draws, "draws": draws, "x_test": x_test, "keep": ("predictions",)}
-    began = time.perf_counter()
     unknown = posterior_of(x, y, width, dist.LogNormal(1.0, 1.0))
     target: Any = bnn.repriorised(unknown)
     scale, _ = constrained(unknown.hyperpriors, target.coordinates.centre)
-    run = bnn.sample(unknown.given(scale), **settings)
+    run = bnn.sample(unknown.given(scale), **settings, out=folder / "classifier")
     f = run["predictions"].to_dataset()["f"].values.reshape(-1, len(x_test), 10)
     softmax = np.mean([np.asarray(jax.nn.softmax(one, axis=-1)) for one in f], axis=0)
-    found = {
-        "sampled classifier": scores(softmax, labels)
-        | {"scale": float(scale["w_std_out"])}
-        | {"rhat": bnn.convergence(run)["predictions"].rhat_max}
-        | {"seconds": time.perf_counter() - began}
-    }
-    began = time.perf_counter()
+    rhat = bnn.convergence(run)["predictions"].rhat_max
+    classifier = scores(softmax, labels) | {"scale": float(scale["w_std_out"]), "rhat": rhat}
     one_hot = np.eye(10, dtype="f4")[y.astype(int)]
     regression = bnn.Posterior(bnn.fcn(1, width, 10), x, one_hot - 0.1, bnn.Gaussian(noise_std=0.1))
-    run = bnn.sample(regression, **settings)
+    run = bnn.sample(regression, **settings, out=folder / "regression")
     f = run["predictions"].to_dataset()["y"].values.reshape(-1, len(x_test), 10)
     votes = np.mean(f.argmax(axis=-1)[..., None] == np.arange(10), axis=0)
-    found["sampled regression on one-hot targets"] = scores(
-        (votes * len(f) + 0.1) / (len(f) + 1), labels
-    ) | {"rhat": bnn.convergence(run)["predictions"].rhat_max} | {
-        "seconds": time.perf_counter() - began
-    }  # fmt: skip
+    shares = (votes * len(f) + 0.1) / (len(f) + 1)
+    rhat = bnn.convergence(run)["predictions"].rhat_max
+    return {
+        "sampled classifier": classifier,
+        "sampled regression on one-hot targets": scores(shares, labels) | {"rhat": rhat},
+        "logistic regression": logistic(x, y, x_test, labels),
+    }
+
+
+def logistic(x: np.ndarray, y: np.ndarray, x_test: np.ndarray, labels: np.ndarray) -> Row:
+    """Scores of scikit-learn's logistic regression, its penalty cross-validated by log loss."""
     penalties = {"C": np.logspace(-5, 1, 13)}
     search = GridSearchCV(
         LogisticRegression(max_iter=5000), penalties, scoring="neg_log_loss", cv=StratifiedKFold(5)
     )
-    logistic = search.fit(x, y)
+    fitted = search.fit(x, y)
     probabilities = np.zeros((len(labels), 10))
-    probabilities[:, logistic.classes_.astype(int)] = logistic.predict_proba(x_test)
-    found["logistic regression (scikit-learn, cross-validated)"] = scores(probabilities, labels)
-    return found
+    probabilities[:, fitted.classes_.astype(int)] = fitted.predict_proba(x_test)
+    return scores(probabilities, labels)
+
+
+def measure(about: Row, folder: Path, *, data_dir: Path) -> Row:
+    """The efficiency of a sampler, or scores on a data set."""
+    if "sampler" in about:
+        return efficiency(about, folder)
+    points = about["points"]
+    data = digits(points) if about["data"] == "digits" else fashion(points, data_dir)
+    assert data is not None
+    return {"scores": quality(data, about["width"], about["draws"], folder)}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data-dir", type=Path, default=harness.data_folder(), help="of Fashion-MNIST"
-    )
-    parser.add_argument("--draws", type=int, default=300)
-    parser.add_argument("--width", type=int, default=1024, help="for accuracy")
-    parser.add_argument("--smoke", action="store_true", help="a tiny size, for the tests")
-    parser.add_argument("--out", type=Path, default=Path("results/classes"))
-    options = parser.parse_args()
-    cases, points = CASES, 256
-    if options.smoke:
-        cases, points = [(20, 8, 3.0)], 30
-        options.draws, options.width = 10, 8
-    sets = {"digits": digits(points), "Fashion-MNIST": fashion(points, options.data_dir)}
-    options.out.mkdir(parents=True, exist_ok=True)
-    record = options.out / "record.json"
-    results: dict[str, Any] = json.loads(record.read_text()) if record.exists() else {}
-    rows, tables = results.setdefault("efficiency", []), results.setdefault("quality", [])
-    known = {tuple(row[key] for key in KEY) for row in rows}
-    for case in cases:
-        for name in SAMPLERS:
-            if (*case, name, options.draws) not in known:
-                rows.append(efficiency(case, name, options.draws))
-                write_whole(record, json.dumps(results | environment(), indent=1) + "\n")
-                print(json.dumps(rows[-1]), flush=True)
-    for name, data in sets.items():
-        about = {"data": name, "points": points, "width": options.width, "draws": options.draws}
-        if data is None or any(about.items() <= row.items() for row in tables):
-            continue
-        for method, row in quality(data, options.width, options.draws).items():
-            tables.append(about | {"method": method} | row)
-            print(json.dumps(tables[-1]), flush=True)
-        write_whole(record, json.dumps(results | environment(), indent=1) + "\n")
-    print(table(results))
+    options, scale = harness.begin(__doc__ or "", "classes", SCALES, data="Fashion-MNIST")
+    cases = [(20, 8, 3.0)] if options.smoke else CASES
+    points = [
+        dict(zip(CASE, case, strict=True)) | {"sampler": name, "draws": scale["draws"]}
+        for case in cases
+        for name in SAMPLERS
+    ]
+    there = fashion(scale["points"], options.data_dir) is not None
+    points += [{"data": name} | scale for name in ("digits", *["Fashion-MNIST"] * there)]
+    record = Record(options.out)
+    print(table(record.swept(partial(measure, data_dir=options.data_dir), points, options)))
 
 
 if __name__ == "__main__":

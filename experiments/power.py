@@ -8,22 +8,19 @@ without a mistake count false alarms. Rows are stored as they come: a run that w
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
+import harness
 import jax
-import numpy as np
+from harness import Record, Row, Settings
 
 import bnnsample as bnn
 from bnnsample.checks import BadInput
 from bnnsample.diagnostics.validation.suite import checks_of
-from bnnsample.files import write_whole
-from bnnsample.provenance import environment
 
 sys.path.append(str(Path(__file__).parents[1]))
 from tests.diagnostics.validation.faults import FAULTS, posteriors
@@ -31,8 +28,15 @@ from tests.diagnostics.validation.faults import FAULTS, posteriors
 LEVEL = 0.01
 """The false-alarm probability of a whole ``bnn.validate``."""
 
+SCALES: dict[str, Settings] = {
+    "smoke": {"faults": ("none",), "seeds": 1, "size": 1},
+    "two cores": {"faults": tuple(FAULTS), "seeds": 20, "size": 1},
+    "paper": {"faults": tuple(FAULTS), "seeds": 100, "size": 4},
+}
+"""``size``: as of ``bnn.validate``."""
 
-def measure(check: Callable[[], bnn.Verdict]) -> dict[str, Any]:
+
+def measure(check: Callable[[], bnn.Verdict]) -> Row:
     """Whether a check failed, of what, and its time; None where it does not apply."""
     began = time.perf_counter()
     try:
@@ -42,62 +46,42 @@ def measure(check: Callable[[], bnn.Verdict]) -> dict[str, Any]:
     return {"failed": failed, "seconds": time.perf_counter() - began}
 
 
-def table(rows: list[dict[str, Any]]) -> str:
+def table(rows: list[Row]) -> str:
     """The share of seeds in which each check failed, a line for each mistake."""
-    names = list(dict.fromkeys(row["check"] for row in rows))
-    lines = [f"| mistake | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-    for fault in FAULTS:
-        cells = []
-        for name in names:
-            own = [row["failed"] for row in rows if (row["fault"], row["check"]) == (fault, name)]
-            judged = [bool(failed) for failed in own if failed is not None]
-            cells.append(f"{sum(judged)} of {len(judged)}" if judged else "-")
-        lines.append(f"| {fault} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    names = list(dict.fromkeys(row["fault"] for row in rows))
+
+    def share(name: str, check: str) -> str:
+        own = [row["checks"][check]["failed"] for row in rows if row["fault"] == name]
+        judged = [bool(failed) for failed in own if failed is not None]
+        return f"{sum(judged)} of {len(judged)}" if judged else "-"
+
+    columns: dict[str, Callable[[str], str]] = {"mistake": lambda name: name}
+    columns |= {check: partial(share, check=check) for check in rows[0]["checks"]}
+    return harness.table(names, columns)
+
+
+def measure_all(about: Row, folder: Path, *, smoke: bool) -> Row:
+    """Every check of one mistake with one seed; two cheap ones for ``smoke``."""
+    del folder  # nothing is kept but the row
+    fault = FAULTS[about["fault"]]
+    checks = checks_of(
+        posteriors()[fault.kind], fault.target, fault.sampler,
+        seed=about["seed"], size=about["size"], level=about["level"],
+    )  # fmt: skip
+    names = ("preflight", "joint distribution") if smoke else checks
+    return {"checks": {name: measure(checks[name]) for name in names}}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--faults", nargs="+", choices=list(FAULTS), default=list(FAULTS))
-    parser.add_argument("--size", type=int, default=1, help="as of bnn.validate")
-    parser.add_argument("--smoke", action="store_true", help="a tiny size, for the tests")
-    parser.add_argument("--out", type=Path, default=Path("results/power"))
-    options = parser.parse_args()
+    options, scale = harness.begin(__doc__ or "", "power", SCALES)
     jax.config.update("jax_enable_x64", True)
-    if options.smoke:
-        options.seeds, options.faults = 1, ["none"]
-    options.out.mkdir(parents=True, exist_ok=True)
-    record = options.out / "record.json"
-    rows: list[dict[str, Any]] = json.loads(record.read_text())["rows"] if record.exists() else []
-    own = {"size": options.size, "level": LEVEL}
-    known = {
-        (row["fault"], row["check"], row["seed"]) for row in rows if own.items() <= row.items()
-    }
-    given = posteriors()
-    for seed in range(options.seeds):
-        for name in options.faults:
-            fault = FAULTS[name]
-            checks = checks_of(
-                given[fault.kind], fault.target, fault.sampler,
-                seed=seed, size=options.size, level=LEVEL,
-            )  # fmt: skip
-            if options.smoke:
-                checks = {check: checks[check] for check in ("preflight", "joint distribution")}
-            for check, run in checks.items():
-                if (name, check, seed) in known:
-                    continue
-                rows.append({"fault": name, "check": check, "seed": seed} | measure(run) | own)
-            text = json.dumps({"rows": rows, **environment()}, indent=1)
-            write_whole(record, text + "\n")
-            seconds = sum(row.get("seconds", 0.0) for row in rows[-len(checks) :])
-            print(f"{name}, seed {seed}: {seconds:.0f} s", flush=True)
-    rows = [row for row in rows if own.items() <= row.items()]
-    print(table(rows))
-    times = {check: [] for check in dict.fromkeys(row["check"] for row in rows)}
-    for row in rows:
-        times[row["check"]].append(row.get("seconds", np.nan))
-    print(", ".join(f"{check} {np.nanmedian(lap):.1f} s" for check, lap in times.items()))
+    points = [
+        {"fault": name, "seed": seed, "size": scale["size"], "level": LEVEL}
+        for seed in range(scale["seeds"])
+        for name in scale["faults"]
+    ]
+    record = Record(options.out)
+    print(table(record.swept(partial(measure_all, smoke=options.smoke), points, options)))
 
 
 if __name__ == "__main__":
