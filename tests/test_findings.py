@@ -1,4 +1,4 @@
-"""Every table of ``experiments/README.md`` is what its command prints of the kept record."""
+"""Tables and figures of the experiments are what their commands make of the kept records."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda path: path.stem)
-def test_tables_are_those_of_the_record(
+def test_tables_and_figures_are_those_of_the_record(
     record: Path, scripts: Any, tmp_path: Path, monkeypatch: Any, capsys: Any
 ) -> None:
     name = record.stem
@@ -96,9 +96,11 @@ def test_tables_are_those_of_the_record(
         out = tmp_path / name
         out.mkdir()
         (out / "record.json").write_bytes(record.read_bytes())
-        for options in commands(name):
+        for options in commands(name)[::-1]:  # so that figures are those of the finding
             monkeypatch.setattr("sys.argv", [f"{name}.py", *options, "--out", str(out)])
             script.main()
+        for figure in out.glob("*.svg"):
+            assert figure.read_text() == (EXPERIMENTS / "figures" / figure.name).read_text()
         printed = capsys.readouterr().out
     assert len(tables(printed)) > 0
     assert unfounded(README, printed) == []

@@ -48,7 +48,8 @@ def _add_options(add: Callable[..., object]) -> None:
         help="draws kept per chain, of the standard target a third as many")  # fmt: skip
     add("--seed", type=int, default=default.seed, help="fixes data order, starts and draws")
     add("--workers", type=int, default=0,
-        help="processes that make runs side by side; 0: one after another here")  # fmt: skip
+        help="processes that make runs side by side; 0: one after another, so that their "
+        "seconds compare")  # fmt: skip
     add("--scheduler", help="of a Dask cluster that makes the runs, as tcp://HOST:PORT")
     add("--out", type=Path, required=True, metavar="DIR", default=argparse.SUPPRESS,
         help="folder to write; its settings must match")  # fmt: skip
