@@ -44,24 +44,26 @@ FILES = {
     "protein": "protein-tertiary-structure",
 }
 LARGE = ("kin8nm", "naval", "power", "protein")
-"""Of 8 000 points and more, where a split takes from a quarter of an hour to hours."""
+"""Of 8 000 points and more, where a split takes from half an hour to hours."""
+LARGEST = "protein"
+"""Of 46 000 points."""
 
 SCALES: dict[str, Settings] = {
     "smoke": {
         "sets": ("boston",), "splits": 1, "large_splits": 1, "width": 8, "depth": 1, "chains": 2,
-        "warmup": 10, "draws": 10,
+        "warmup": 10, "draws": 10, "largest_warmup": 10, "largest_draws": 10,
     },
     "two cores": {
-        "sets": tuple(FILES), "splits": 20, "large_splits": 2, "width": 256, "depth": 1,
-        "chains": 2, "warmup": 150, "draws": 100,
+        "sets": tuple(FILES), "splits": 20, "large_splits": 1, "width": 256, "depth": 1,
+        "chains": 2, "warmup": 150, "draws": 100, "largest_warmup": 75, "largest_draws": 50,
     },
     "paper": {
         "sets": tuple(FILES), "splits": 20, "large_splits": 20, "width": 2048, "depth": 1,
-        "chains": 4, "warmup": 1000, "draws": 1000,
+        "chains": 4, "warmup": 1000, "draws": 1000, "largest_warmup": 1000, "largest_draws": 1000,
     },
 }  # fmt: skip
-"""Of ``splits`` the first of the standard ones, ``large_splits`` for the large sets; ``depth``
-counts hidden layers."""
+"""Of ``splits`` the first of the standard ones, ``large_splits`` for the large sets;
+``largest_warmup`` and ``largest_draws`` are of the largest; ``depth`` counts hidden layers."""
 
 NNGP_POINTS = 8_000
 """Training points at most that the limit's predictions are from; of more, so many at random."""
@@ -207,9 +209,15 @@ def main() -> None:
     folder = options.data_dir / "uci"
     for name in scale["sets"]:
         load(folder, name)
-    settings = {key: scale[key] for key in ("width", "depth", "chains", "warmup", "draws")}
+    settings = {key: scale[key] for key in ("width", "depth", "chains")}
+    usual, largest = (
+        {key: scale[size + key] for key in ("warmup", "draws")} for size in ("", "largest_")
+    )
     points = [
-        {"name": name, "split": split} | settings | {"smoke": options.smoke}
+        {"name": name, "split": split}
+        | settings
+        | (largest if name == LARGEST else usual)
+        | {"smoke": options.smoke}
         for split in range(scale["splits"])
         for name in scale["sets"]
         if split < scale["large_splits"] or name not in LARGE

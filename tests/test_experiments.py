@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +82,7 @@ def test_it_runs(name: str, data: Path) -> None:
     done = run(name, data)
     assert done.returncode == 0, done.stderr
     assert done.stdout
+    assert not re.search(r"^\| diabetes \| \d+ \| bnnsample \| no draw", done.stdout, re.MULTILINE)
 
 
 @pytest.mark.slow

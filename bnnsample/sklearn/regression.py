@@ -50,8 +50,8 @@ class BNNRegressor(Sampled, OfNumbers, BaseEstimator):
     ----------
     run_
         The draws, an ArviZ ``DataTree``, of the network for standardised inputs and targets.
-    posterior_
-        What was sampled.
+    posterior_, network_, likelihood_
+        What was sampled, of which the network is at the scales of highest evidence.
     verdict_
         The findings of ``bnn.diagnose`` at an R-hat of 1.05 and 25 effective draws for each chain,
         which do for predictions; ``bnn.diagnose(model.run_)`` asks more of the same draws.
