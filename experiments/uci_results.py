@@ -8,6 +8,7 @@ import harness
 import numpy as np
 from harness import Row
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from bnnsample.reports.figures import legend_on_the_right
 
@@ -28,6 +29,8 @@ and Gal 2018, 1811.09385)."""
 PUBLISHED_SPLITS = {"protein": 5}
 DROPOUT = "MC dropout"
 METHODS = {"bnn": "sampled network", "nngp": "NNGP, fitted"}
+NEAR = 0.1
+"""Nats up to which differences of log density are drawn in proportion, not to their logarithm."""
 LOOKS = (("#D55E00", "o", -0.12), ("#0072B2", "s", 0.12))
 """Of the methods: colour, marker, and how far off a set's line."""
 
@@ -42,6 +45,7 @@ def figure(rows: list[Row]) -> Figure:
     """Error over MC dropout's, and log density less its, for each set."""
     names = [name for name in PUBLISHED if any(row["name"] == name for row in rows)]
     drawn, [[error_axis, density_axis]] = harness.panels(1, 2, height=1.6 + 0.35 * len(names))
+    density_axis.set_xscale("symlog", linthresh=NEAR)
     for (method, title), (color, marker, offset) in zip(METHODS.items(), LOOKS, strict=True):
         for place, name in enumerate(names):
             mean, se = summary([row for row in rows if row["name"] == name], method)
@@ -53,12 +57,19 @@ def figure(rows: list[Row]) -> Figure:
             density_axis.errorbar(mean[1] - density, place + offset, xerr=se[1], **look)
     for axis, same, label in (
         (error_axis, 1, "RMSE / RMSE of MC dropout\n(left is better; ± 1 standard error)"),
-        (density_axis, 0, "log density - that of MC dropout\n(nats a point; right is better)"),
+        (
+            density_axis,
+            0,
+            "log density - that of MC dropout\n"
+            f"(nats a point, logarithmic beyond {NEAR}; right is better)",
+        ),
     ):
         axis.axvline(same, color="#9A9A9A", label="MC dropout")
         axis.set_yticks(range(len(names)), names if axis is error_axis else [""] * len(names))
         axis.invert_yaxis()
         axis.set_xlabel(label)
+    density_axis.set_xticks([0, 0.1, 0.3, 1, 3], ["0", "0.1", "0.3", "1", "3"])
+    density_axis.xaxis.set_minor_locator(NullLocator())
     legend_on_the_right(drawn, error_axis)
     return drawn
 
