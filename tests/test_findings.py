@@ -77,6 +77,7 @@ def scripts(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(EXPERIMENTS))
     monkeypatch.setattr(bnn, "sweep", none_new)
     monkeypatch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", ""))
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # as they set it, undone here
     yield importlib.import_module
     jax.config.update("jax_enable_x64", precision)
 
