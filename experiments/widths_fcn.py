@@ -34,21 +34,22 @@ NOISE_STD = 0.1
 SCALES: dict[str, Settings] = {
     "smoke": {
         "points": (12,), "widths": (8,), "test": 4, "chains": 3, "rounds": 2,
-        "samplers": ("hmc",), "langevin_warmup": 20, "langevin_draws": 30,
+        "samplers": ("hmc",), "langevin_widest": 8, "langevin_warmup": 20, "langevin_draws": 30,
         "hmc_warmup": 20, "hmc_draws": 10,
     },
     "two cores": {
         "points": (128, 256), "widths": (32, 64, 128, 256, 512, 1024, 2048, 4096), "test": 20,
-        "chains": 4, "rounds": 5, "samplers": ("langevin", "hmc"),
+        "chains": 4, "rounds": 5, "samplers": ("langevin", "hmc"), "langevin_widest": 1024,
         "langevin_warmup": 300, "langevin_draws": 2000, "hmc_warmup": 100, "hmc_draws": 100,
     },
     "paper": {
         "points": (128, 256), "widths": (32, 64, 128, 256, 512, 1024, 2048, 4096), "test": 50,
-        "chains": 8, "rounds": 20, "samplers": ("langevin", "hmc"),
+        "chains": 8, "rounds": 20, "samplers": ("langevin", "hmc"), "langevin_widest": 4096,
         "langevin_warmup": 2000, "langevin_draws": 20_000, "hmc_warmup": 500, "hmc_draws": 1000,
     },
 }  # fmt: skip
-"""``rounds``: of the timing of gradients, whose median is taken."""
+"""``rounds``: of the timing of gradients, whose median is taken; ``langevin_widest``: beyond it
+HMC alone runs."""
 
 
 def posterior_of(data: bnn.Dataset, width: int) -> tuple[bnn.Posterior, np.ndarray]:
@@ -128,6 +129,7 @@ def main() -> None:
         point
         for place in places
         for point in comparison.points(place | {"test": scale["test"]}, scale)
+        if point["sampler"] != comparison.LANGEVIN or point["width"] <= scale["langevin_widest"]
     ]
     rows = record.swept(partial(measure, data_dir=options.data_dir), timed + sampled, options)
     costs, runs = rows[: len(timed)], rows[len(timed) :]
