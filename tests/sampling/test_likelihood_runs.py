@@ -195,7 +195,7 @@ def test_a_prior_that_text_does_not_tell_cannot_be_resumed_but_called_again(rng,
         prior = dist.TruncatedNormal(0.5, scale, low=0.0)
         x, y = np.arange(2.0 * N).reshape(N, 2) / 9, np.arange(float(N))[:, None] / 5
         posterior = bnn.Posterior(bnn.fcn(1, 5, 1), x, y, bnn.Gaussian(prior))
-        return sample(posterior, x_test, draws=30, out=tmp_path / "run", **more)
+        return sample(posterior, x_test, warmup=50, draws=30, out=tmp_path / "run", **more)
 
     interrupted(lambda **more: call(0.3, **more))
     with pytest.raises(ValueError, match="settings that cannot be made again from text"):

@@ -101,17 +101,18 @@ def sample(target, sampler, **changes):
 
 @pytest.mark.parametrize("sampler", [bnn.HMC(3), bnn.MALA(), bnn.PCN()], ids=["HMC", "MALA", "PCN"])
 def test_acceptance_is_near_the_target(sampler):
-    """On average over 12 chains of 200 draws within 0.15, any one of them within 0.2.
+    """On average over 12 chains of 200 draws within 0.15, any one of them within 0.35.
 
-    Warm-up ends where the acceptance of a window is within 0.1; it was 0.1 off on average, as the
-    averaged step size lags. Steps of the size that it starts from are accepted far too often.
+    Warm-up ends where the acceptance of a window is within 0.1. It was 0.11 off on average, as the
+    averaged step size lags, with a standard deviation from chain to chain of 0.07 for MALA, so that
+    a run in a hundred fails. Steps of the size that it starts from are accepted far too often.
     """
     rates = np.concatenate([
         sample(UNEVEN, sampler, seed=seed)["sample_stats"]["acceptance_rate"].values.mean(axis=1)
         for seed in (1, 2, 3)
     ])  # fmt: skip
     assert abs(rates.mean() - sampler.target_acceptance) < 0.15
-    assert np.abs(rates - sampler.target_acceptance).max() < 0.2
+    assert np.abs(rates - sampler.target_acceptance).max() < 0.35
 
 
 @pytest.mark.skipif(not X64, reason="chains of 200 transitions are compared")

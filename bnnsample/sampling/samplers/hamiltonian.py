@@ -13,11 +13,18 @@ import jax.numpy as jnp
 from blackjax.base import SamplingAlgorithm
 from blackjax.mcmc import hmc
 from blackjax.mcmc.hmc import HMCState
+from blackjax.mcmc.metrics import Metric
 from jaxtyping import Array, Float, Int, Key
 
 from bnnsample.checks import bad_input, check_count
+from bnnsample.randomness import normal
 from bnnsample.repriorisation.base import AbstractTarget, LogLikelihood
-from bnnsample.sampling.integrators import Integrator, integrator, unit_metric, value_and_slope
+from bnnsample.sampling.integrators import (
+    Integrator,
+    integrator,
+    metric_from,
+    value_and_gradient,
+)
 from bnnsample.sampling.samplers.base import (
     QUARTER_TURN,
     AbstractSampler,
@@ -172,7 +179,7 @@ def hmc_state(
     rng_key: Key[Array, ""] | None = None,
 ) -> HMCState:
     """The state of a chain at a position, which no key decides."""
-    return HMCState(position, *value_and_slope(log_likelihood, position))  # pyright: ignore[reportArgumentType]
+    return HMCState(position, *value_and_gradient(log_likelihood, position))  # pyright: ignore[reportArgumentType]
 
 
 def _hmc_step(
@@ -184,18 +191,19 @@ def _hmc_step(
     state: Any,
 ) -> tuple[HMCState, Info]:
     kernel = hmc.build_kernel(integrator(name, tuning.scale))
-    metric = unit_metric(state.position.shape[0], state.position.dtype)
+    metric, step_key = with_new_momentum(state.position, rng_key)
     end, info = kernel(
-        rng_key, state, log_likelihood, tuning.step_size, metric, num_steps  # pyright: ignore[reportArgumentType]
+        step_key, state, log_likelihood, tuning.step_size, metric, num_steps  # pyright: ignore[reportArgumentType]
     )  # fmt: skip
-    return next_start(end), info_of(info)
+    return end, info_of(info)
 
 
-def next_start(end: Any) -> HMCState:
-    """The end of a trajectory as the begin of another: its log likelihood, and nothing gained."""
-    slope = end.logdensity_grad
-    fresh = slope._replace(gained=jnp.zeros_like(slope.gained))
-    return HMCState(end.position, end.logdensity + slope.gained, fresh)
+def with_new_momentum(
+    position: Float[Array, " dim"], rng_key: Key[Array, ""]
+) -> tuple[Metric, Key[Array, ""]]:
+    """The metric of a trajectory from ``position`` with a momentum drawn, and a key to go on."""
+    momentum_key, step_key = jax.random.split(rng_key)
+    return metric_from(position, normal(momentum_key, position.shape, position.dtype)), step_key
 
 
 def info_of(info: Any) -> Info:

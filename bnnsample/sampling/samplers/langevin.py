@@ -16,7 +16,12 @@ from jaxtyping import Array, Float, Key
 from bnnsample.checks import check_scale
 from bnnsample.randomness import normal
 from bnnsample.repriorisation.base import AbstractTarget
-from bnnsample.sampling.integrators import Integrator, integrator, unit_metric, value_and_slope
+from bnnsample.sampling.integrators import (
+    Integrator,
+    integrator,
+    metric_from,
+    value_and_gradient,
+)
 from bnnsample.sampling.samplers.base import (
     QUARTER_TURN,
     AbstractSampler,
@@ -59,7 +64,7 @@ class Langevin(AbstractSampler):
         def init(position: Float[Array, " dim"], rng_key: Key[Array, ""]) -> LangevinState:
             momentum = normal(rng_key, position.shape, position.dtype)
             return LangevinState(
-                position, momentum, *value_and_slope(target.log_likelihood, position)
+                position, momentum, *value_and_gradient(target.log_likelihood, position)
             )
 
         def step(rng_key: Key[Array, ""], state: LangevinState) -> tuple[LangevinState, Info]:
@@ -69,7 +74,7 @@ class Langevin(AbstractSampler):
             momentum = kept * state.momentum + jnp.sqrt(1 - kept**2) * fresh
             propose = hmc_proposal(
                 integrator(self.integrator, tuning.scale)(target.log_likelihood, kinetic_energy),  # pyright: ignore[reportArgumentType]
-                unit_metric(state.position.shape[0], state.position.dtype).kinetic_energy,
+                metric_from(state.position, momentum).kinetic_energy,
                 tuning.step_size,
             )
             begin = IntegratorState(
@@ -79,14 +84,7 @@ class Langevin(AbstractSampler):
             # accepted step as it was and reverses that of a rejected one
             proposal, info, _ = propose(accept_key, begin)
             end: Any = flip_momentum(proposal)
-            gained = end.logdensity_grad.gained
-            after = LangevinState(
-                end.position,
-                end.momentum,
-                end.logdensity + gained,
-                end.logdensity_grad._replace(gained=jnp.zeros_like(gained)),
-            )
-            return after, Info(
+            return LangevinState(*end), Info(
                 acceptance_rate=info.acceptance_rate,  # pyright: ignore[reportArgumentType]
                 tuning_signal=info.acceptance_rate,  # pyright: ignore[reportArgumentType]
                 is_divergent=info.is_divergent,  # pyright: ignore[reportArgumentType]

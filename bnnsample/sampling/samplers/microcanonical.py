@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 
 from bnnsample.checks import bad_input, check_count, check_scale
 from bnnsample.repriorisation.base import AbstractTarget
-from bnnsample.sampling.integrators import finite_or_rejected
+from bnnsample.sampling.integrators import finite_or_rejected, half_squares
 from bnnsample.sampling.samplers.base import AbstractSampler, Info, Tuning, check_fraction
 
 GRADIENTS_PER_STEP = 2
@@ -143,7 +143,7 @@ def _relative_density(
 
     def density(position: Float[Array, " dim"]) -> Float[Array, ""]:
         likelihood = finite_or_rejected(target.log_likelihood(position))
-        return likelihood - _half_squares(position, origin)
+        return likelihood - half_squares(position, origin)
 
     return density
 
@@ -155,9 +155,4 @@ def _unit(position: Float[Array, " dim"]) -> Float[Array, ""]:
 
 def _shifted(state: Any, origin: Float[Array, " dim"]) -> Any:
     """The state with its log likelihood in place of the density relative to ``origin``."""
-    return state._replace(logdensity=state.logdensity + _half_squares(state.position, origin))
-
-
-def _half_squares(position: Array, origin: Array) -> Float[Array, ""]:
-    """``(|position|^2 - |origin|^2) / 2``."""
-    return 0.5 * jnp.sum((position - origin) * (position + origin))
+    return state._replace(logdensity=state.logdensity + half_squares(state.position, origin))

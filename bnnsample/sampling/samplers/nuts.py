@@ -14,14 +14,14 @@ from jaxtyping import Array, Key
 
 from bnnsample.checks import check_count
 from bnnsample.repriorisation.base import AbstractTarget
-from bnnsample.sampling.integrators import Integrator, integrator, unit_metric
+from bnnsample.sampling.integrators import Integrator, integrator
 from bnnsample.sampling.samplers.base import QUARTER_TURN, AbstractSampler, Info, Tuning
 from bnnsample.sampling.samplers.hamiltonian import (
     Mass,
     check_settings,
     hmc_state,
     info_of,
-    next_start,
+    with_new_momentum,
 )
 
 
@@ -46,16 +46,16 @@ class NUTS(AbstractSampler):
         kernel = nuts.build_kernel(integrator(self.integrator, tuning.scale))
 
         def step(rng_key: Key[Array, ""], state: Any) -> tuple[HMCState, Info]:
-            metric = unit_metric(state.position.shape[0], state.position.dtype)
+            metric, step_key = with_new_momentum(state.position, rng_key)
             end, info = kernel(
-                rng_key,
+                step_key,
                 state,
                 target.log_likelihood,
                 tuning.step_size,  # pyright: ignore[reportArgumentType]
                 metric,
                 self.max_doublings,
             )
-            return next_start(end), info_of(info)
+            return end, info_of(info)
 
         return SamplingAlgorithm(partial(hmc_state, target.log_likelihood), step)  # pyright: ignore[reportArgumentType]
 

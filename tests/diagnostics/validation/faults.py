@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
+from blackjax.mcmc.hmc import HMCState
 from blackjax.mcmc.integrators import IntegratorState
 
 import bnnsample as bnn
@@ -20,9 +21,8 @@ from bnnsample.randomness import normal
 from bnnsample.repriorisation.base import unflatten
 from bnnsample.repriorisation.hierarchical import Hierarchical
 from bnnsample.repriorisation.parameters import Repriorised
-from bnnsample.sampling.integrators import integrator
+from bnnsample.sampling.integrators import integrator, metric_from
 from bnnsample.sampling.samplers.base import Info, kinetic_energy
-from bnnsample.sampling.samplers.hamiltonian import next_start
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,10 @@ class AcceptsAlways(bnn.HMC):
         step = integrator(self.integrator, tuning.scale)(log_likelihood, kinetic_energy)
         begin = IntegratorState(position, momentum, state.logdensity, state.logdensity_grad)
         end = jax.lax.fori_loop(0, num_steps, lambda _, state: step(state, tuning.step_size), begin)
-        rate = jnp.minimum(1.0, jnp.exp(end.logdensity - begin.logdensity))
+        gained = metric_from(position, momentum).kinetic_energy(end.momentum, end.position)
+        rate = jnp.minimum(1.0, jnp.exp(end.logdensity - begin.logdensity - gained))
         info = Info(rate, rate, jnp.zeros((), bool), kinetic_energy(momentum), jnp.asarray(1))
-        return next_start(end), info
+        return HMCState(end.position, end.logdensity, end.logdensity_grad), info
 
 
 @as_pytree("posterior", "ridge", "pseudo")
