@@ -29,6 +29,13 @@ def few_programs() -> Iterator[None]:
     jax.clear_caches()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def programs_on_disk(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Many runs compile the same programs, in one module and in several."""
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(20_221_122)

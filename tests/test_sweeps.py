@@ -103,6 +103,7 @@ def scheduler() -> Iterator[str]:
         yield made.scheduler_address
 
 
+@pytest.mark.slow
 def test_a_point_whose_worker_is_killed_is_resumed_by_another(tmp_path: Path) -> None:
     serial = bnn.sweep(sampled, POINTS, tmp_path / "serial", workers=0)
     measure = functools.partial(sampled, killed=True)

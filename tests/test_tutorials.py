@@ -13,6 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "experiments" / "tutorials"
 TUTORIALS = sorted(FOLDER.glob("*.py"))
+EACH = [
+    pytest.param(path, id=path.stem, marks=() if path.stem == "theorist" else pytest.mark.slow)
+    for path in TUTORIALS
+]
 PAGES = sorted(FOLDER.glob("*.md"))
 DOCUMENTS = [*PAGES, ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "experiments" / "README.md"]
 
@@ -53,7 +57,7 @@ def test_there_is_a_tutorial_for_each_user_and_the_index_names_it() -> None:
                 and path.name != "README.md"]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EACH)
 def test_it_runs_and_prints_what_it_promises(path: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", path, "--smoke"],

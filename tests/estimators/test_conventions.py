@@ -25,7 +25,7 @@ ESTIMATORS = (
 )
 EACH = [
     pytest.param(each, id=type(each).__name__,
-                 marks=pytest.mark.slow if isinstance(each, BNNClassifier) else ())
+                 marks=pytest.mark.slow if hasattr(each, "predict_proba") else ())
     for each in ESTIMATORS
 ]  # fmt: skip
 short = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

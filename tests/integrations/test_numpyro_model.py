@@ -17,7 +17,7 @@ from bnnsample.models.hyperpriors import constrained
 from bnnsample.models.network import named_parameters
 from bnnsample.models.scales import promoting_as_numpyro
 from tests.conftest import X64
-from tests.zoo import LIKELIHOODS
+from tests.zoo import EACH_LIKELIHOOD, LIKELIHOODS
 
 N, D, OUT = 7, 3, 4
 RELATIVE = 1e-9 if X64 else 1e-4
@@ -29,7 +29,7 @@ def numpyros_rules():
         yield
 
 
-@pytest.fixture(params=LIKELIHOODS, ids=LIKELIHOODS)
+@pytest.fixture(params=EACH_LIKELIHOOD)
 def posterior(request, rng) -> bnn.Posterior:
     likelihood, targets = LIKELIHOODS[request.param]
     network = bnn.fcn(2, 5, OUT, w_std=dist.LogNormal(0.1, 0.5), w_std_out=dist.Gamma(3.0, 2.0))

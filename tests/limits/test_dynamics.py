@@ -169,7 +169,7 @@ def test_the_integral_of_an_exponential_is_stable_for_small_rates():
     np.testing.assert_allclose(slopes, [1, 1, 1, 1 - 2e-6, np.exp(-2.0), 0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("t", [0.0, 0.3, np.inf])
+@pytest.mark.parametrize("t", [pytest.param(0.0, marks=pytest.mark.slow), 0.3, np.inf])
 @pytest.mark.parametrize("points", ["generic", "equiangular", "orthonormal"])
 def test_gradients_are_those_of_the_formula_whatever_the_spectrum(points, t, rng):
     """Equiangular and orthonormal inputs give the tangent kernel eigenvalues that coincide."""

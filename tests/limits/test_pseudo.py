@@ -13,7 +13,7 @@ from bnnsample.limits import pseudo
 from bnnsample.limits.laplace import laplace_fit
 from bnnsample.limits.pseudo import pseudo_observations
 from tests.conftest import X64
-from tests.zoo import LIKELIHOODS
+from tests.zoo import EACH_LIKELIHOOD, LIKELIHOODS
 
 N, OUT = 12, 4
 TOLERANCE = 1e-6 if X64 else 2e-3
@@ -24,7 +24,7 @@ def gram(rng):
     return jnp.asarray(9.0 * RBF(1.5)(rng.standard_normal((N, 2))))
 
 
-@pytest.fixture(params=LIKELIHOODS, ids=LIKELIHOODS)
+@pytest.fixture(params=EACH_LIKELIHOOD)
 def problem(request, rng):
     likelihood, targets = LIKELIHOODS[request.param]
     x, network = np.ones((N, 1)), bnn.fcn(1, 2, OUT)

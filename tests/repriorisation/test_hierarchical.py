@@ -58,7 +58,7 @@ def assert_close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=RELATIVE * max(scale, 1.0))
 
 
-@pytest.mark.parametrize("name", ["standard", "repriorised"])
+@pytest.mark.parametrize("name", [pytest.param("standard", marks=pytest.mark.slow), "repriorised"])
 def test_density_is_the_joint_pulled_back_through_the_whole_map(posterior, name, rng):
     """The log-determinant of the Jacobian of everything by everything, by autodiff."""
     target = TARGETS[name](posterior)

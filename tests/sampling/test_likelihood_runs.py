@@ -15,7 +15,7 @@ from bnnsample.sampling.choice import choose
 from bnnsample.sampling.rebuild import rebuild
 from tests.conftest import X64
 from tests.sampling.conftest import Stop
-from tests.zoo import LIKELIHOODS, PRIORS
+from tests.zoo import EACH_LIKELIHOOD, LIKELIHOODS, PRIORS
 
 N, M, D, OUT = 6, 3, 2, 4
 CHAINS, WARMUP, DRAWS = 2, 8, 12
@@ -63,7 +63,7 @@ def test_a_run_draws_targets_of_the_likelihoods_kind(name, rng, x_test):
     assert has_limit(run) == (name == "Gaussian")
 
 
-@pytest.mark.parametrize("name", LIKELIHOODS)
+@pytest.mark.parametrize("name", EACH_LIKELIHOOD)
 def test_the_choice_is_what_measured_best(name, rng):
     chosen = {"Gaussian": ("marginal", bnn.HMC()), "heteroscedastic": ("standard", bnn.HMC())}
     target, sampler = choose(posterior_of(name, rng), None)
@@ -96,7 +96,10 @@ def test_noise_known_by_point_is_not_known_elsewhere(rng, x_test):
     assert run["predictions"]["f"].shape == (CHAINS, DRAWS, M, OUT)
 
 
-@pytest.mark.parametrize("target", [bnn.standard, bnn.repriorised, bnn.marginal])
+@pytest.mark.parametrize(
+    "target",
+    [pytest.param(bnn.standard, marks=pytest.mark.slow), bnn.repriorised, bnn.marginal],
+)
 def test_hyperparameters_are_kept_judged_and_used(target, rng, x_test):
     x, y = rng.standard_normal((N, D)), rng.standard_normal((N, OUT))
     network = bnn.fcn(1, 5, OUT, w_std=dist.LogNormal(0.0, 0.5))

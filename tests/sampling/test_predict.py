@@ -50,7 +50,10 @@ def small():
     return posterior, drawn_run(posterior, x[:M])
 
 
-@pytest.mark.parametrize("target", [bnn.standard, bnn.repriorised, bnn.marginal])
+@pytest.mark.parametrize(
+    "target",
+    [pytest.param(bnn.standard, marks=pytest.mark.slow), bnn.repriorised, bnn.marginal],
+)
 def test_at_the_test_inputs_they_are_the_runs_own(target, rng, x_test):
     scales = {"w_std": dist.LogNormal(0.0, 0.5), "w_std_out": 1.3}
     run = sample(target(posterior_of("Gaussian", rng, **scales)), x_test)

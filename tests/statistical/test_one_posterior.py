@@ -104,7 +104,7 @@ def fixed_features() -> bnn.Posterior:
         (bnn.standard, bnn.HMC(12, integrator="leapfrog")),
         (bnn.standard, bnn.NUTS()),
         (bnn.repriorised, bnn.HMC()),
-        (bnn.repriorised, bnn.NUTS(integrator="leapfrog")),
+        pytest.param(bnn.repriorised, bnn.NUTS(integrator="leapfrog"), marks=pytest.mark.slow),
         (bnn.marginal, bnn.HMC()),
     ],
     ids=["standard HMC", "standard NUTS", "repriorised HMC", "repriorised NUTS", "marginal"],
