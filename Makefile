@@ -13,7 +13,8 @@ FLOAT32 = BNNSAMPLE_TEST_PRECISION=float32 $(PYTEST) -k "not refused" \
 FORMULAS := tests/limits tests/repriorisation tests/models tests/test_randomness.py \
 	tests/sampling/test_integrators.py tests/sampling/test_store.py tests/diagnostics/test_vectorised.py
 LONG := $(patsubst %,tests/limits/test_%.py,conditioned devices dynamics empirical gaussian_process hyperparameters \
-	kernels laplace monte_carlo nngp oracles plan pseudo stored) tests/repriorisation/test_hierarchical.py tests/repriorisation/test_collapse.py \
+	kernels laplace monte_carlo nngp oracles plan pseudo stored) \
+	tests/repriorisation/test_collapse.py tests/repriorisation/test_hierarchical.py \
 	tests/models/test_duals.py tests/models/test_duals_hermite.py
 
 .PHONY: help quickstart cifar10-nngp uci classes samplers widths-fcn widths-resnet limit regimes geometry finite-vs-infinite validate power test test-slow check format docs dist bench peers clean

@@ -29,6 +29,7 @@ pytestmark = pytest.mark.skipif(not X64, reason="checks the law, which precision
 NOISE_STD = 0.5
 QUICK = {
     ("standard", "HMC rotation"),
+    ("marginal", "Langevin rotation"),
     ("repriorised", "pCN"),
 }
 
