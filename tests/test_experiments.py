@@ -124,6 +124,7 @@ def experiment(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module
 
 
+@pytest.mark.slow
 def test_a_row_that_was_stored_is_not_measured_again(data: Path) -> None:
     first = run("limit.py", data)
     record = data / "results" / "limit" / "record.json"
@@ -155,6 +156,7 @@ def one_weight() -> bnn.Posterior:
     return bnn.Posterior(network, x, 1.2 * np.sin(1.5 * x), bnn.Gaussian(noise_std=0.5))
 
 
+@pytest.mark.slow
 def test_the_divergence_is_that_of_quadrature(experiment: Any, tmp_path: Path) -> None:
     target = bnn.marginal(one_weight())
     weight = jnp.linspace(-12, 12, 4001)

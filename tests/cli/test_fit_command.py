@@ -151,6 +151,7 @@ def test_the_same_command_goes_on_where_it_was_stopped(numbers, tmp_path, monkey
         assert (folder / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_more_draws_make_a_fit_longer_and_fewer_are_refused(numbers, copy, capsys):
     words = [*numbers.words[:-1], str(copy)]
     assert main([*words, "--draws", "65"]) in (0, 1)
@@ -172,6 +173,7 @@ def test_a_dry_run_estimates_and_writes_nothing(numbers, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_labels_are_predicted_in_words(tmp_path, capsys):
     fit = made(tmp_path, wine(60), "--target", "grape", "--classes", "--drop", "ash", "hue")
     assert fit.status in (0, 1)

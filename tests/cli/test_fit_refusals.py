@@ -21,6 +21,7 @@ from tests.conftest import X64
 pytestmark = pytest.mark.skipif(not X64, reason="the command line computes in float64")
 
 
+@pytest.mark.slow
 def test_a_fit_that_began_meanwhile_is_not_mixed_with_another(
     numbers, tmp_path, monkeypatch, capsys
 ):

@@ -61,6 +61,7 @@ def test_samples_of_the_limit_have_its_moments(outputs, rng):
     assert np.all(np.abs(draws.std(axis=-1) / std - 1) < 4 / 8000**0.5)
 
 
+@pytest.mark.slow
 @short
 @pytest.mark.parametrize("noise_std", [None, 1.7])
 def test_predictions_are_those_of_the_fit_whatever_is_set_after_it(noise_std, rng):
@@ -71,6 +72,7 @@ def test_predictions_are_those_of_the_fit_whatever_is_set_after_it(noise_std, rn
     np.testing.assert_array_equal(model.predict(X, return_std=True), expected)
 
 
+@pytest.mark.slow
 def test_a_class_that_no_row_counts_for_is_none(rng):
     X, y = rng.standard_normal((30, 3)), np.repeat(["a", "b", "c"], 10)
     weights = np.where(y == "b", 0, 1)
@@ -84,7 +86,7 @@ def test_a_class_that_no_row_counts_for_is_none(rng):
 
 @short
 @pytest.mark.parametrize("outputs", [1, 2])
-@pytest.mark.parametrize("noise_std", [None, 1.7])
+@pytest.mark.parametrize("noise_std", [None, pytest.param(1.7, marks=pytest.mark.slow)])
 def test_a_sampled_network_averages_its_draws(outputs, noise_std, rng):
     X, y = table(rng, outputs)
     model = BNNRegressor(**QUICK, noise_std=noise_std, random_state=0).fit(X, y)

@@ -41,7 +41,11 @@ def test_copies_of_rows_sharpen_the_process_and_leave_its_scales_alone(rng):
 @short
 @pytest.mark.parametrize(
     ("copied", "noise_std", "told"),
-    [(14, None, 1), pytest.param(12, None, 0, marks=pytest.mark.slow), (20, 1.0, 0)],
+    [
+        (14, None, 1),
+        pytest.param(12, None, 0, marks=pytest.mark.slow),
+        pytest.param(20, 1.0, 0, marks=pytest.mark.slow),
+    ],
 )
 def test_a_noise_that_most_rows_say_is_not_there_is_warned_of(copied, noise_std, told, rng):
     X, y = table(rng)

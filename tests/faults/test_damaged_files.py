@@ -28,6 +28,8 @@ pytestmark = [
     # orbax and h5netcdf leave behind what fails in turn when it is collected
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+LONG = {"cut to half", "random bytes", "emptied"}
+"""Damages that the slow tests do to the store's many files."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -102,7 +104,10 @@ def files_in(folder: Path) -> list[Path]:
     return found
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    "damage",
+    [pytest.param(one, marks=pytest.mark.slow if one in LONG else ()) for one in DAMAGES],
+)
 def test_each_damaged_file_of_the_store_is_named(folder, reference, damage):
     for path in [folder / MANIFEST, *files_in(folder / STORE)]:
         with damaged(path, DAMAGES[damage]), pytest.raises(bnn.BadInput) as caught:
@@ -312,7 +317,7 @@ def test_a_damaged_file_of_a_run_is_named(reference, tmp_path, damage):
 
 
 @pytest.mark.filterwarnings("ignore")  # HDF5's and xarray's, of what they cannot make sense of
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in (1, 2))])
 def test_a_file_of_a_run_with_altered_bytes_is_as_it_was_or_named(reference, tmp_path, seed):
     path = bnn.save_run(reference, tmp_path / "run.nc")
     rng = np.random.default_rng(seed)

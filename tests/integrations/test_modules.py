@@ -83,6 +83,14 @@ def test_it_is_our_network_with_their_names_and_layouts(kind, x):
     np.testing.assert_allclose(network.apply(params, x), expected, rtol=RELATIVE, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(made, id=name, marks=pytest.mark.slow if name == "equinox" else ())
+        for name, made in NETWORKS.items()
+    ],
+    indirect=True,
+)
 def test_it_is_sampled(kind, x, rng):
     wrap, module = kind
     y = rng.standard_normal((N, OUT))

@@ -187,6 +187,7 @@ def test_the_average_over_noise_is_the_integral(data, x_test):
     np.testing.assert_allclose(ours, std, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_the_average_over_many_scales_is_that_of_a_random_walk(rng):
     """Nine scales, against 40 000 Metropolis steps on the evidence; the fit alone is not."""
     x, y = rng.standard_normal((25, 6)), rng.standard_normal(25)
@@ -259,7 +260,13 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("case", OTHERS.values(), ids=OTHERS)
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, id=name, marks=pytest.mark.slow if name == "Student t" else ())
+        for name, case in OTHERS.items()
+    ],
+)
 def test_hyperparameters_of_other_likelihoods_have_mode_and_curvature_too(case, rng):
     """By central differences of the evidence's values, which need no derivative of Laplace's."""
     likelihood, targets = case

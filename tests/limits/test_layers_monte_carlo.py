@@ -108,6 +108,8 @@ LONG = {
     "convnet",
     "convnet, pooled",
     "resnet",
+    "softplus by expansion",
+    "conv, standard",
 }
 """What the slow tests keep: every layer is in a shorter network too."""
 

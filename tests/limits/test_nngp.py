@@ -14,7 +14,13 @@ from tests.zoo import NETWORKS, softsign
 D = 4
 
 
-@pytest.mark.parametrize("name", sorted(set(NETWORKS) - {"no hidden parameters"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "deep relu without biases" else ())
+        for name in sorted(set(NETWORKS) - {"no hidden parameters"})
+    ],
+)
 def test_kernel_is_the_covariance_of_wide_networks(name, rng):
     # a one-hidden-layer estimate is unbiased at any width; deeper ones are biased by O(1 / width)
     small = NETWORKS[name]

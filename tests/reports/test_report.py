@@ -198,6 +198,7 @@ def test_checks_that_failed_say_what_to_do() -> None:
     assert [row[-1] for row in table.rows] == ["", "Take logarithms"]
 
 
+@pytest.mark.slow
 def test_predictions_of_too_little_noise_are_called_too_sure(tmp_path: Path) -> None:
     noisy = np.repeat(Y, 4, axis=0) + np.random.default_rng(4).standard_normal((60, 1))
     posterior = bnn.Posterior(bnn.fcn(1, 20, 1), X, Y, bnn.Gaussian(0.1))

@@ -16,11 +16,15 @@ from bnnsample.repriorisation.hierarchical import Hierarchical
 from bnnsample.repriorisation.targets import TARGETS
 from tests.conftest import X64
 from tests.quick import quickly
-from tests.zoo import EACH_LIKELIHOOD, LIKELIHOODS
+from tests.zoo import LIKELIHOODS
 
 RELATIVE = 1e-8 if X64 else 1e-3
 SIZES = {"dual": (4, 3, 5), "primal": (11, 3, 5), "dual, span": (4, 8, 5)}
 OUT = 2
+ANY_LIKELIHOOD = [
+    pytest.param(name, marks=() if name == "heteroscedastic" else pytest.mark.slow)
+    for name in LIKELIHOODS
+]
 
 
 @pytest.fixture(params=SIZES.values(), ids=SIZES)
@@ -58,6 +62,14 @@ def assert_close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=RELATIVE * max(scale, 1.0))
 
 
+@pytest.mark.parametrize(
+    "posterior",
+    [
+        pytest.param(size, id=name, marks=() if name == "dual" else pytest.mark.slow)
+        for name, size in SIZES.items()
+    ],
+    indirect=True,
+)
 @pytest.mark.parametrize("name", [pytest.param("standard", marks=pytest.mark.slow), "repriorised"])
 def test_density_is_the_joint_pulled_back_through_the_whole_map(posterior, name, rng):
     """The log-determinant of the Jacobian of everything by everything, by autodiff."""
@@ -142,6 +154,7 @@ def test_starts_are_finite_and_differ(target):
     assert np.isfinite(gradient).all()
 
 
+@pytest.mark.slow
 def test_repriorised_hyperparameters_have_unit_variance_under_a_wide_posterior(rng):
     """The second derivative of the density in ``u`` is -1: noise is what the data know best."""
     x, y = rng.standard_normal((60, 3)), rng.standard_normal((60, 1))
@@ -201,7 +214,7 @@ def test_given_the_hidden_weights_it_is_the_same_likelihood_of_the_readout(targe
 
 
 @pytest.mark.parametrize("make", [bnn.standard, bnn.repriorised])
-@pytest.mark.parametrize("name", EACH_LIKELIHOOD)
+@pytest.mark.parametrize("name", ANY_LIKELIHOOD)
 def test_so_it_is_whatever_the_likelihood(name, make, rng):
     likelihood, targets = LIKELIHOODS[name]
     x, y = rng.standard_normal((11, 3)), targets(rng, 11, 4)
@@ -209,7 +222,7 @@ def test_so_it_is_whatever_the_likelihood(name, make, rng):
     check_given_hidden(target, jnp.asarray(rng.standard_normal(target.dim)), rng)
 
 
-@pytest.mark.parametrize("name", EACH_LIKELIHOOD)
+@pytest.mark.parametrize("name", ANY_LIKELIHOOD)
 def test_the_map_of_any_likelihood_is_undone_by_its_determinant(name, rng):
     likelihood, targets = LIKELIHOODS[name]
     n = 11

@@ -71,7 +71,7 @@ def test_the_choice_is_what_measured_best(name, rng):
     assert choose(target, bnn.NUTS()) == (target, bnn.NUTS())
 
 
-@pytest.mark.parametrize("b_std_out", [0.0, 0.2])
+@pytest.mark.parametrize("b_std_out", [pytest.param(0.0, marks=pytest.mark.slow), 0.2])
 @pytest.mark.parametrize(
     ("likelihood", "few", "many"),
     [(bnn.Poisson(), "repriorised", "standard"), (bnn.Gaussian(0.4), "marginal", "marginal")],
@@ -191,6 +191,7 @@ def test_an_interrupted_run_goes_on_bit_for_bit(which, rng, x_test, tmp_path):
         assert again[group].dataset.load().equals(whole[group].dataset.load())
 
 
+@pytest.mark.slow
 def test_a_prior_that_text_does_not_tell_cannot_be_resumed_but_called_again(rng, x_test, tmp_path):
     """A truncated or transformed distribution: the same call goes on, another prior does not."""
 
@@ -221,6 +222,7 @@ def test_a_kernel_of_unknown_scales_is_refused(rng):
         bnn.nngp(bnn.fcn(1, 5, 1, w_std=dist.HalfNormal(1.0)), rng.standard_normal((3, 2)))
 
 
+@pytest.mark.slow
 def test_a_float32_run_of_labels_goes_on_where_float64_is_the_default(rng, tmp_path):
     posterior = posterior_of("categorical", rng)
     x, y = (np.asarray(a, "f4") for a in (posterior.x, posterior.y))

@@ -52,7 +52,11 @@ def small():
 
 @pytest.mark.parametrize(
     "target",
-    [pytest.param(bnn.standard, marks=pytest.mark.slow), bnn.repriorised, bnn.marginal],
+    [
+        pytest.param(bnn.standard, marks=pytest.mark.slow),
+        bnn.repriorised,
+        pytest.param(bnn.marginal, marks=pytest.mark.slow),
+    ],
 )
 def test_at_the_test_inputs_they_are_the_runs_own(target, rng, x_test):
     scales = {"w_std": dist.LogNormal(0.0, 0.5), "w_std_out": 1.3}

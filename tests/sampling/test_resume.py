@@ -48,7 +48,10 @@ def test_the_same_call_goes_on_too(unbroken, stopped):
     assert_same_draws(bnn.load_run(stopped), unbroken[0])
 
 
-@pytest.mark.parametrize("damage", ["truncated", "altered", "emptied"])
+@pytest.mark.parametrize(
+    "damage",
+    ["truncated", *(pytest.param(d, marks=pytest.mark.slow) for d in ("altered", "emptied"))],
+)
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(unbroken, stopped, damage):
     newest = max((stopped / checkpoints.CHECKPOINTS).iterdir(), key=lambda path: int(path.name))
     files = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size > 100]
@@ -188,7 +191,11 @@ def killed_at(name: str, module, monkeypatch, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "module"),
-    [("put", store.DrawStore), ("write_record", run), ("replace", os)],
+    [
+        ("put", store.DrawStore),
+        pytest.param("write_record", run, marks=pytest.mark.slow),
+        pytest.param("replace", os, marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_killed_before_it_has_settings_begins_again(
     unbroken, tmp_path, monkeypatch, name, module

@@ -101,8 +101,8 @@ def fixed_features() -> bnn.Posterior:
 @pytest.mark.parametrize(
     ("target", "sampler"),
     [
-        (bnn.standard, bnn.HMC(12, integrator="leapfrog")),
-        (bnn.standard, bnn.NUTS()),
+        pytest.param(bnn.standard, bnn.HMC(12, integrator="leapfrog"), marks=pytest.mark.slow),
+        pytest.param(bnn.standard, bnn.NUTS(), marks=pytest.mark.slow),
         (bnn.repriorised, bnn.HMC()),
         pytest.param(bnn.repriorised, bnn.NUTS(integrator="leapfrog"), marks=pytest.mark.slow),
         (bnn.marginal, bnn.HMC()),

@@ -280,7 +280,9 @@ def test_one_call_judges_them_all(data, posterior):
     ("likelihood", "targets"),
     [
         (bnn.Categorical(), lambda y: y.argmax(axis=1)[:, None]),
-        (bnn.Poisson(), lambda y: np.round(np.exp(y)).astype(int)),
+        pytest.param(
+            bnn.Poisson(), lambda y: np.round(np.exp(y)).astype(int), marks=pytest.mark.slow
+        ),
         pytest.param(bnn.Bernoulli(), lambda y: (y > 0).astype(int), marks=pytest.mark.slow),
         pytest.param(bnn.StudentT(3.0, 0.4), lambda y: y, marks=pytest.mark.slow),
     ],
@@ -317,6 +319,7 @@ def test_a_network_without_a_limit_is_still_trained(data, monkeypatch):
     assert set(found.left_out) == {"NNGP", "NTK ensemble"}
 
 
+@pytest.mark.slow
 def test_single_precision_stays_so(data, monkeypatch):
     monkeypatch.setattr(map_module, "STEPS", 20)
     find_modes.clear_cache()

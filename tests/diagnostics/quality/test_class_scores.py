@@ -109,6 +109,7 @@ def forecast(seed: int, *, sharper: float = 1.0, points: int = 400):
     return Predictive(bnn.Categorical(), jnp.asarray(sharper * logits[None])), y
 
 
+@pytest.mark.slow
 def test_calibrated_forecasts_are_in_the_band_and_overconfident_ones_are_not():
     fair = [quality(*forecast(seed), seed=seed).reliability for seed in range(40)]
     # each fails 1 time of 40: more than 5 of 40 have a probability of 5e-4
