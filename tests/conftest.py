@@ -20,15 +20,15 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # collections in between take a fifteenth of the time, as tracing a program makes many objects
 gc.set_threshold(200_000, 20, 100)
 
-FORGET_AT = 35_000
-"""Pieces of memory; no module has taken 15 000 of its own."""
+FORGET_AT = 20_000
+"""Pieces of memory; no module of the fast tests has taken 15 000 of its own."""
 
 
 @pytest.fixture(scope="module", autouse=True)
 def few_programs() -> Iterator[None]:
     """Forget compiled programs before there are too many: a process may map 65 530 pieces of
-    memory, and XLA takes some for each program and crashes at the end of them. The whole suite
-    forgets once or twice; where a system does not tell how many there are, each module forgets.
+    memory, and XLA takes some for each program and crashes at the end of them. Where a system
+    does not tell how many there are, each module forgets its own.
     """
     yield
     mapped = Path("/proc/self/maps")

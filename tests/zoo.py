@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-import pytest
 
 import bnnsample as bnn
 from bnnsample.models.kernel import Shape
 from bnnsample.repriorisation.targets import TARGETS
 from bnnsample.sampling.samplers.base import AbstractSampler
+from tests.quick import cases
 
 
 def softsign(x: jax.Array) -> jax.Array:
@@ -52,10 +52,7 @@ LIKELIHOODS = {
         bnn.NegativeBinomial(1.7), lambda rng, n, o: rng.poisson(2.0, (n, o))
     ),
 }
-EACH_LIKELIHOOD = [
-    pytest.param(name, marks=pytest.mark.slow if name in ("Student t", "negative binomial") else ())
-    for name in LIKELIHOODS
-]
+EACH_LIKELIHOOD = cases(LIKELIHOODS.keys(), slow={"Student t", "negative binomial"})
 """For tests of much compiling: those whose densities are of gamma functions compile longest."""
 
 PRIORS = {

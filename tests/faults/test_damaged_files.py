@@ -22,6 +22,7 @@ from bnnsample.sampling.integrity import MANIFEST
 from bnnsample.sampling.store import DRAWS as STORE
 from tests.conftest import X64
 from tests.faults.damage import CHAINS, DAMAGES, DRAWS, damaged, make_run
+from tests.quick import cases
 
 pytestmark = [
     pytest.mark.skipif(not X64, reason="the runs of this file are in float64"),
@@ -104,10 +105,7 @@ def files_in(folder: Path) -> list[Path]:
     return found
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [pytest.param(one, marks=pytest.mark.slow if one in LONG else ()) for one in DAMAGES],
-)
+@pytest.mark.parametrize("damage", cases(DAMAGES.keys(), slow=LONG))
 def test_each_damaged_file_of_the_store_is_named(folder, reference, damage):
     for path in [folder / MANIFEST, *files_in(folder / STORE)]:
         with damaged(path, DAMAGES[damage]), pytest.raises(bnn.BadInput) as caught:

@@ -13,6 +13,7 @@ from flax import nnx
 import bnnsample as bnn
 from bnnsample.models.network import named_parameters
 from tests.conftest import X64
+from tests.quick import cases
 
 N, D, WIDTH, OUT = 6, 3, 5, 2
 RELATIVE = 1e-9 if X64 else 1e-4
@@ -83,14 +84,7 @@ def test_it_is_our_network_with_their_names_and_layouts(kind, x):
     np.testing.assert_allclose(network.apply(params, x), expected, rtol=RELATIVE, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param(made, id=name, marks=pytest.mark.slow if name == "equinox" else ())
-        for name, made in NETWORKS.items()
-    ],
-    indirect=True,
-)
+@pytest.mark.parametrize("kind", cases(NETWORKS, slow={"equinox"}), indirect=True)
 def test_it_is_sampled(kind, x, rng):
     wrap, module = kind
     y = rng.standard_normal((N, OUT))

@@ -19,6 +19,7 @@ from bnnsample.limits.predictive import limit_marginals
 from bnnsample.models.hyperpriors import constrained
 from bnnsample.models.scales import substitute
 from tests.conftest import X64
+from tests.quick import cases
 
 N, M, D, OUT = 9, 4, 3, 2
 RELATIVE = 1e-8 if X64 else 2e-3
@@ -260,13 +261,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, id=name, marks=pytest.mark.slow if name == "Student t" else ())
-        for name, case in OTHERS.items()
-    ],
-)
+@pytest.mark.parametrize("case", cases(OTHERS, slow={"Student t"}))
 def test_hyperparameters_of_other_likelihoods_have_mode_and_curvature_too(case, rng):
     """By central differences of the evidence's values, which need no derivative of Laplace's."""
     likelihood, targets = case

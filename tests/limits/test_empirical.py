@@ -12,14 +12,13 @@ import pytest
 import bnnsample as bnn
 from bnnsample.limits.empirical import cheapest_method
 from tests.conftest import X64
-from tests.quick import quickly
+from tests.quick import cases, quickly
 from tests.zoo import LIMITS, relu
 
 METHODS = ("jacobian", "vector", "structured")
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-11} if X64 else {"rtol": 2e-3, "atol": 2e-4}
 VARIED = ["dense, both parameterisations", "conv, standard", "nested residuals", "transformer"]
 """Between them every kind of layer; ``jacobian`` and ``vector`` do not look at layers."""
-LONG = VARIED[1:]
 
 
 def setting(name, width=3):
@@ -104,10 +103,7 @@ def test_structured_derivatives_are_jacobians(name):
     compare(name, ["structured"], ["mean"])
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(one, marks=pytest.mark.slow if one in LONG else ()) for one in VARIED],
-)
+@pytest.mark.parametrize("name", cases(VARIED, slow=VARIED[1:]))
 def test_all_methods_are_jacobians_for_all_outputs(name):
     compare(name, METHODS, ["mean", "all"])
 

@@ -21,7 +21,7 @@ import scipy.stats
 import bnnsample as bnn
 from bnnsample.limits.kernels import Kernels
 from tests.conftest import X64
-from tests.quick import quickly
+from tests.quick import cases, quickly
 from tests.zoo import LIMITS, Limit
 
 pytestmark = pytest.mark.skipif(not X64, reason="they are in float32 in both passes")
@@ -109,11 +109,10 @@ LONG = {
     "convnet, pooled",
     "resnet",
     "softplus by expansion",
-    "conv, standard",
 }
 """What the slow tests keep: every layer is in a shorter network too."""
 
-NAMES = [pytest.param(name, marks=pytest.mark.slow if name in LONG else ()) for name in LIMITS]
+NAMES = cases(LIMITS.keys(), slow=LONG)
 
 
 @pytest.mark.parametrize("name", NAMES)

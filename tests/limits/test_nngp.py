@@ -9,6 +9,7 @@ import pytest
 
 import bnnsample as bnn
 from tests.conftest import X64
+from tests.quick import cases
 from tests.zoo import NETWORKS, softsign
 
 D = 4
@@ -16,10 +17,7 @@ D = 4
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow if name == "deep relu without biases" else ())
-        for name in sorted(set(NETWORKS) - {"no hidden parameters"})
-    ],
+    cases(sorted(set(NETWORKS) - {"no hidden parameters"}), slow={"deep relu without biases"}),
 )
 def test_kernel_is_the_covariance_of_wide_networks(name, rng):
     # a one-hidden-layer estimate is unbiased at any width; deeper ones are biased by O(1 / width)

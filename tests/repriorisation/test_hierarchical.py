@@ -15,16 +15,13 @@ from bnnsample.repriorisation.base import flatten
 from bnnsample.repriorisation.hierarchical import Hierarchical
 from bnnsample.repriorisation.targets import TARGETS
 from tests.conftest import X64
-from tests.quick import quickly
+from tests.quick import cases, quickly
 from tests.zoo import LIKELIHOODS
 
 RELATIVE = 1e-8 if X64 else 1e-3
 SIZES = {"dual": (4, 3, 5), "primal": (11, 3, 5), "dual, span": (4, 8, 5)}
 OUT = 2
-ANY_LIKELIHOOD = [
-    pytest.param(name, marks=() if name == "heteroscedastic" else pytest.mark.slow)
-    for name in LIKELIHOODS
-]
+ANY_LIKELIHOOD = cases(LIKELIHOODS.keys(), slow=set(LIKELIHOODS) - {"heteroscedastic"})
 
 
 @pytest.fixture(params=SIZES.values(), ids=SIZES)
@@ -62,14 +59,7 @@ def assert_close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=RELATIVE * max(scale, 1.0))
 
 
-@pytest.mark.parametrize(
-    "posterior",
-    [
-        pytest.param(size, id=name, marks=() if name == "dual" else pytest.mark.slow)
-        for name, size in SIZES.items()
-    ],
-    indirect=True,
-)
+@pytest.mark.parametrize("posterior", cases(SIZES, slow={"primal", "dual, span"}), indirect=True)
 @pytest.mark.parametrize("name", [pytest.param("standard", marks=pytest.mark.slow), "repriorised"])
 def test_density_is_the_joint_pulled_back_through_the_whole_map(posterior, name, rng):
     """The log-determinant of the Jacobian of everything by everything, by autodiff."""

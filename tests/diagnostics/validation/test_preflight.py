@@ -22,6 +22,7 @@ from bnnsample.repriorisation.parameters import Standard
 from bnnsample.repriorisation.targets import TARGETS
 from tests.conftest import X64
 from tests.diagnostics.validation.faults import FAULTS, X, network, posteriors
+from tests.quick import cases
 
 pytestmark = pytest.mark.skipif(not X64, reason="tolerances are those of float64")
 POSTERIORS = posteriors() | {
@@ -66,16 +67,15 @@ def test_what_is_right_passes_every_check(kind, target):
 
 
 DENSITY = "log density against the parameters'"
-QUICK_FAULTS = {"hyperparameters' Jacobian dropped", "no log-determinant, pseudo-observations"}
+LONG_FAULTS = {"no log-determinant, ridge", "variance for standard deviation"}
 
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name in QUICK_FAULTS else pytest.mark.slow)
-        for name, fault in FAULTS.items()
-        if fault.target not in TARGETS.values()
-    ],
+    cases(
+        (name for name, fault in FAULTS.items() if fault.target not in TARGETS.values()),
+        slow=LONG_FAULTS,
+    ),
 )
 def test_a_density_that_is_another_is_caught(name):
     fault = FAULTS[name]
