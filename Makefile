@@ -15,7 +15,8 @@ FORMULAS := tests/limits tests/repriorisation tests/models tests/test_randomness
 LONG := $(patsubst %,tests/limits/test_%.py,conditioned devices dynamics empirical gaussian_process hyperparameters \
 	kernels laplace monte_carlo nngp oracles plan pseudo stored) \
 	tests/repriorisation/test_collapse.py tests/repriorisation/test_hierarchical.py \
-	tests/models/test_duals.py tests/models/test_duals_hermite.py
+	tests/repriorisation/test_span.py tests/models/test_duals.py tests/models/test_duals_hermite.py \
+	tests/models/test_likelihoods.py
 
 .PHONY: help quickstart cifar10-nngp uci classes samplers widths-fcn widths-resnet limit regimes geometry finite-vs-infinite validate power test test-slow check format docs dist bench peers clean
 .DEFAULT_GOAL := help

@@ -107,6 +107,7 @@ def test_kernels_by_draws_and_the_slope_of_the_evidence(posterior):
     assert set(asked_for(jax.value_and_grad(evidence), jnp.asarray(0.3))) == {FULL}
 
 
+@pytest.mark.slow
 def test_sampling_from_its_start_to_its_end(posterior, tmp_path):
     seen = []
 

@@ -287,6 +287,7 @@ def test_a_sweep_that_is_stopped_leaves_nothing_running_and_goes_on(
     assert [row["attempts"] for row in rows] == [2, 1]
 
 
+@pytest.mark.slow
 def test_workers_of_this_machine_have_devices_of_their_own_and_leave_no_trace(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -119,6 +119,7 @@ def test_what_is_printed_is_not_changed(capsys):
     assert "a:100:b[red]:x:" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_where_it_was_stopped(numbers, tmp_path, monkeypatch, capsys):
     words = [*numbers.words[:-1], str(tmp_path / "fit")]
     sample = bnn.sample

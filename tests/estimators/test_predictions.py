@@ -85,7 +85,7 @@ def test_a_class_that_no_row_counts_for_is_none(rng):
 
 
 @short
-@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("outputs", [pytest.param(1, marks=pytest.mark.slow), 2])
 @pytest.mark.parametrize("noise_std", [None, pytest.param(1.7, marks=pytest.mark.slow)])
 def test_a_sampled_network_averages_its_draws(outputs, noise_std, rng):
     X, y = table(rng, outputs)
@@ -126,6 +126,7 @@ def test_a_sampled_network_averages_its_draws(outputs, noise_std, rng):
     assert np.all(np.abs(drawn.std(axis=-1) / std - 1) < 4 / 8000**0.5)
 
 
+@pytest.mark.slow
 @short
 def test_probabilities_are_averaged_over_draws_in_the_order_of_classes(rng):
     X, y = table(rng)
@@ -168,6 +169,7 @@ def test_the_limit_classifies_what_it_has_seen(rng):
     assert model.score(X, shuffled) < 0.6
 
 
+@pytest.mark.slow
 @short
 def test_it_works_in_pipelines_and_searches_and_keeps_names_of_columns(rng):
     pandas = pytest.importorskip("pandas")

@@ -150,6 +150,7 @@ def quiet(examples: int):
     )
 
 
+@pytest.mark.slow
 def test_generated_arrays_are_refused_or_give_finite_results_and_are_not_changed():
     seen = Counter()
 

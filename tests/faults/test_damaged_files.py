@@ -142,6 +142,7 @@ def test_damaged_settings_are_named(folder, reference, damage):
             bnn.resume(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:checkpoint .* is damaged:RuntimeWarning")
 def test_a_damaged_file_of_a_checkpoint_loses_nothing(folder, reference, tmp_path):
     """Each file in one of the ways: the draws are the same, from this checkpoint or another."""

@@ -110,6 +110,7 @@ def test_noise_of_each_output_is_one_site(rng):
     np.testing.assert_allclose(theirs, posterior.log_density(params, values), rtol=RELATIVE)
 
 
+@pytest.mark.slow
 def test_numpyros_tools_run_on_it(rng):
     x, y = rng.standard_normal((N, D)), rng.standard_normal((N, 2))
     network = bnn.fcn(1, 5, 2, w_std=dist.LogNormal(0.1, 0.5))

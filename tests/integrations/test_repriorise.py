@@ -159,7 +159,8 @@ def test_completed_samples_have_the_readouts_conditional_moments(data, rng):
     assert drawn["y"].shape == (7, N, OUT)
 
 
-@pytest.mark.parametrize("form", [pytest.param("repriorised", marks=pytest.mark.slow), "marginal"])
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["repriorised", "marginal"])
 def test_numpyros_nuts_runs_on_it(data, form):
     wrapped = Repriorise(model, **SITES, form=form)
     mcmc = MCMC(NUTS(wrapped, max_tree_depth=3), num_warmup=5, num_samples=6, progress_bar=False)

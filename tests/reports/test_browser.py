@@ -20,6 +20,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="playwright is no
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH"),
     pytest.mark.skipif(not X64, reason="pages are the same in both precisions"),
     pytest.mark.filterwarnings("ignore::RuntimeWarning"),

@@ -37,13 +37,8 @@ def x_test(rng):
     return rng.standard_normal((M, D))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(one, marks=() if one == "categorical" else pytest.mark.slow)
-        for one in LIKELIHOODS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LIKELIHOODS)
 def test_a_run_draws_targets_of_the_likelihoods_kind(name, rng, x_test):
     posterior = posterior_of(name, rng)
     run = sample(posterior, x_test)

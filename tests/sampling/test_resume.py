@@ -294,6 +294,7 @@ def test_slow_segments_are_saved_each(tmp_path, monkeypatch, seconds, saved):
     assert kept == saved
 
 
+@pytest.mark.slow
 def test_a_run_with_a_function_of_ones_own_goes_on_by_the_same_call(tmp_path):
     with pytest.raises(Stop):
         with_function(tmp_path / "stopped", 1.4, stop_at=25)

@@ -89,6 +89,7 @@ def test_noisy_predictions_add_the_noise(run):
     assert abs(noise.mean()) < 0.17
 
 
+@pytest.mark.slow
 def test_targets_with_one_seed_draw_independently(posterior, x_test):
     hidden = [
         sample(posterior, None, name, warmup=3, draws=5)["posterior"]["hidden_projection"].values
@@ -258,6 +259,7 @@ def test_bad_arguments_are_refused_before_compilation(posterior, x_test, changes
         sample(posterior, **({"x_test": x_test} | changes))
 
 
+@pytest.mark.slow
 def test_numbers_of_numpy_are_numbers(posterior, x_test, tmp_path):
     sampler = bnn.HMC(np.int64(2), target_acceptance=np.float64(0.7))
     numbers = {"chains": np.int32(2), "warmup": np.int64(3), "draws": np.uint8(4)}

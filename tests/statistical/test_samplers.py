@@ -168,14 +168,8 @@ class Broken(bnn.AbstractTarget):
         return self.exact.init(key)
 
 
-@pytest.mark.parametrize(
-    "sampler",
-    [
-        pytest.param(name, marks=() if name == "HMC rotation" else pytest.mark.slow)
-        for name in EXACT_SAMPLERS
-        if name != "alternating"
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", [name for name in EXACT_SAMPLERS if name != "alternating"])
 def test_a_broken_accept_step_is_caught(one_unit, by_quadrature, sampler):
     target = bnn.marginal if goes_with(sampler, "marginal") else bnn.standard
     run = draw(Broken(target(one_unit)), EXACT_SAMPLERS[sampler], 1, x_test=X_TEST)

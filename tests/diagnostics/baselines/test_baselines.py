@@ -249,6 +249,7 @@ def test_members_without_hidden_weights_are_least_squares(rng, retrained):
     assert np.abs(np.asarray(map_baseline(posterior, x).f)[0] - exact).max() > 0.05
 
 
+@pytest.mark.slow
 def test_members_stop_where_points_that_they_do_not_see_are_predicted_best(rng, retrained):
     """Of noise alone nothing can be learnt, and what is, is not kept."""
     x, y = rng.standard_normal((40, 3)), rng.standard_normal((40, 1))
