@@ -16,7 +16,7 @@ LONG := $(patsubst %,tests/limits/test_%.py,conditioned devices dynamics empiric
 	kernels laplace monte_carlo nngp oracles plan pseudo stored) \
 	tests/repriorisation/test_collapse.py tests/repriorisation/test_hierarchical.py \
 	tests/repriorisation/test_span.py tests/models/test_duals.py tests/models/test_duals_hermite.py \
-	tests/models/test_likelihoods.py
+	$(patsubst %,tests/models/test_%.py,layers likelihoods unknown_scales)
 
 .PHONY: help quickstart cifar10-nngp uci classes samplers widths-fcn widths-resnet limit regimes geometry finite-vs-infinite validate power test test-slow check format docs dist bench peers clean
 .DEFAULT_GOAL := help

@@ -140,7 +140,9 @@ def test_probabilities_are_averaged_over_draws_in_the_order_of_classes(rng):
 
 
 @short
-@pytest.mark.parametrize("estimator", [BNNRegressor, BNNClassifier])
+@pytest.mark.parametrize(
+    "estimator", [BNNRegressor, pytest.param(BNNClassifier, marks=pytest.mark.slow)]
+)
 def test_predictions_by_blocks_of_rows_are_those_of_all_at_once(estimator, rng, monkeypatch):
     X, y = table(rng)
     classes = estimator is BNNClassifier

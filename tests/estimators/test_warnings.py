@@ -39,13 +39,10 @@ def test_copies_of_rows_sharpen_the_process_and_leave_its_scales_alone(rng):
 
 
 @short
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("copied", "noise_std", "told"),
-    [
-        (14, None, 1),
-        pytest.param(12, None, 0, marks=pytest.mark.slow),
-        pytest.param(20, 1.0, 0, marks=pytest.mark.slow),
-    ],
+    [(14, None, 1), (12, None, 0), (20, 1.0, 0)],
 )
 def test_a_noise_that_most_rows_say_is_not_there_is_warned_of(copied, noise_std, told, rng):
     X, y = table(rng)
@@ -95,7 +92,10 @@ def test_a_bad_noise_is_reported_as_it_was_given(kind, noise_std, message, rng):
 
 
 @short
-@pytest.mark.parametrize("estimator", [NNGPRegressor(), BNNRegressor(**QUICK, random_state=0)])
+@pytest.mark.parametrize(
+    "estimator",
+    [NNGPRegressor(), pytest.param(BNNRegressor(**QUICK, random_state=0), marks=pytest.mark.slow)],
+)
 def test_targets_that_do_not_differ_and_no_samples_are_refused(estimator, rng):
     X, y = table(rng, outputs=2)
     estimator.fit(X, y)

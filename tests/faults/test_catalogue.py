@@ -10,6 +10,7 @@ from tests.conftest import X64
 from tests.faults.catalogue import COMMAND, DOCUMENTED, README, outcomes, readme, table
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not X64, reason="the runs of this file are in float64"),
     # h5netcdf leaves behind a file that it could not open
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -12,6 +12,7 @@ from scipy.integrate import solve_ivp
 import bnnsample as bnn
 from bnnsample.limits.dynamics import elapsed
 from tests.conftest import X64
+from tests.quick import cases
 from tests.zoo import NETWORKS
 
 N, M, D, OUT = 5, 3, 4, 2
@@ -170,7 +171,9 @@ def test_the_integral_of_an_exponential_is_stable_for_small_rates():
 
 
 @pytest.mark.parametrize("t", [pytest.param(0.0, marks=pytest.mark.slow), 0.3, np.inf])
-@pytest.mark.parametrize("points", ["generic", "equiangular", "orthonormal"])
+@pytest.mark.parametrize(
+    "points", cases(["generic", "equiangular", "orthonormal"], slow={"orthonormal"})
+)
 def test_gradients_are_those_of_the_formula_whatever_the_spectrum(points, t, rng):
     """Equiangular and orthonormal inputs give the tangent kernel eigenvalues that coincide."""
     n = 4

@@ -218,7 +218,7 @@ def test_gradients_in_inputs_and_scales_are_finite_differences(network, kind, rn
     [
         *map(bnn.Activation, ("relu", "erf", "gelu")),
         # expansions of their own length take minutes to differentiate here
-        bnn.Activation("tanh", degree=5),
+        pytest.param(bnn.Activation("tanh", degree=5), marks=pytest.mark.slow),
     ],
     ids=("relu", "erf", "gelu", "tanh"),
 )

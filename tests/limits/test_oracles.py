@@ -116,6 +116,7 @@ def test_both_kernels_at_once(name):
         assert max(errors_of_joint(kernel, oracle, kind)) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_both_kernels_of_the_residual_network():
     oracle = read(RESNET)
     kernels = quickly(lambda x: bnn.nngp_and_ntk(network(oracle), x))(joint(oracle))

@@ -11,9 +11,11 @@ import pytest
 
 import bnnsample as bnn
 from bnnsample.diagnostics.function_space import has_limit
+from bnnsample.repriorisation.targets import TARGETS
 from bnnsample.sampling.choice import choose
 from bnnsample.sampling.rebuild import rebuild
 from tests.conftest import X64
+from tests.quick import cases
 from tests.sampling.conftest import Stop
 from tests.zoo import EACH_LIKELIHOOD, LIKELIHOODS, PRIORS
 
@@ -91,10 +93,7 @@ def test_noise_known_by_point_is_not_known_elsewhere(rng, x_test):
     assert run["predictions"]["f"].shape == (CHAINS, DRAWS, M, OUT)
 
 
-@pytest.mark.parametrize(
-    "target",
-    [pytest.param(bnn.standard, marks=pytest.mark.slow), bnn.repriorised, bnn.marginal],
-)
+@pytest.mark.parametrize("target", cases(TARGETS, slow={"standard", "repriorised"}))
 def test_hyperparameters_are_kept_judged_and_used(target, rng, x_test):
     x, y = rng.standard_normal((N, D)), rng.standard_normal((N, OUT))
     network = bnn.fcn(1, 5, OUT, w_std=dist.LogNormal(0.0, 0.5))
@@ -112,6 +111,7 @@ def test_hyperparameters_are_kept_judged_and_used(target, rng, x_test):
     assert set(bnn.per_layer(run)) == set()
 
 
+@pytest.mark.slow
 def test_predictions_come_from_the_draws_own_scales(rng, x_test):
     posterior = posterior_of("Gaussian", rng, w_std=dist.LogNormal(0.0, 0.5))
     run = sample(posterior, x_test)

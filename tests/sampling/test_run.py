@@ -16,6 +16,7 @@ from bnnsample.sampling import chains, functionals
 from bnnsample.sampling.progress import Progress
 from bnnsample.sampling.settings import SEGMENT_DRAWS
 from tests.conftest import X64
+from tests.quick import cases
 from tests.zoo import SAMPLERS, goes_with
 
 D, OUT, M = 3, 2, 4
@@ -98,7 +99,7 @@ def test_targets_with_one_seed_draw_independently(posterior, x_test):
     assert not np.any(hidden[0] == hidden[1])
 
 
-@pytest.mark.parametrize("name", sorted(TARGETS))
+@pytest.mark.parametrize("name", cases(sorted(TARGETS), slow={"repriorised", "standard"}))
 def test_one_seed_fixes_everything_and_another_changes_it(posterior, x_test, name):
     first, again, other = (
         sample(posterior, x_test, name, seed=seed, warmup=3, draws=5) for seed in (1, 1, 2)
@@ -120,11 +121,7 @@ def test_a_chain_does_not_depend_on_how_many_there_are(posterior, x_test):
 
 QUICK = {
     "marginal HMC rotation",
-    "marginal NUTS leapfrog",
-    "marginal pCNL",
-    "marginal elliptical slice",
     "marginal Langevin rotation",
-    "marginal microcanonical",
     "repriorised alternating",
 }
 EVERY_PAIR = [

@@ -80,6 +80,7 @@ def conjugate(regression: bnn.Posterior) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.broadcast_to(np.diag(covariance)[:, None], mean.shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "sampler", "seed"), [pair for pair in PAIRS if pair.values[0] != "marginal"]
 )

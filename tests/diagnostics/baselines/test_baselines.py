@@ -277,15 +277,14 @@ def test_one_call_judges_them_all(data, posterior):
     np.testing.assert_array_equal(found["MAP"].f, map_baseline(posterior, x_test).f)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("likelihood", "targets"),
     [
         (bnn.Categorical(), lambda y: y.argmax(axis=1)[:, None]),
-        pytest.param(
-            bnn.Poisson(), lambda y: np.round(np.exp(y)).astype(int), marks=pytest.mark.slow
-        ),
-        pytest.param(bnn.Bernoulli(), lambda y: (y > 0).astype(int), marks=pytest.mark.slow),
-        pytest.param(bnn.StudentT(3.0, 0.4), lambda y: y, marks=pytest.mark.slow),
+        (bnn.Poisson(), lambda y: np.round(np.exp(y)).astype(int)),
+        (bnn.Bernoulli(), lambda y: (y > 0).astype(int)),
+        (bnn.StudentT(3.0, 0.4), lambda y: y),
     ],
 )
 def test_what_does_not_apply_is_left_out_and_says_why(likelihood, targets, data, monkeypatch):
