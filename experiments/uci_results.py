@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import harness
@@ -43,7 +44,9 @@ def summary(rows: list[Row], method: str) -> tuple[np.ndarray, np.ndarray]:
 
 def figure(rows: list[Row]) -> Figure:
     """Error over MC dropout's, and log density less its, for each set."""
-    names = [name for name in PUBLISHED if any(row["name"] == name for row in rows)]
+    splits = Counter(row["name"] for row in rows)
+    names = [name for name in PUBLISHED if splits[name]]
+    shown = [f"{name} (one split)" if splits[name] == 1 else name for name in names]
     drawn, [[error_axis, density_axis]] = harness.panels(1, 2, height=1.6 + 0.35 * len(names))
     density_axis.set_xscale("symlog", linthresh=NEAR)
     for (method, title), (color, marker, offset) in zip(METHODS.items(), LOOKS, strict=True):
@@ -61,14 +64,14 @@ def figure(rows: list[Row]) -> Figure:
             density_axis,
             0,
             "log density - that of MC dropout\n"
-            f"(nats a point, logarithmic beyond {NEAR}; right is better)",
+            f"(nats a point, right is better;\nlogarithmic beyond {NEAR})",
         ),
     ):
         axis.axvline(same, color="#9A9A9A", label="MC dropout")
-        axis.set_yticks(range(len(names)), names if axis is error_axis else [""] * len(names))
+        axis.set_yticks(range(len(names)), shown if axis is error_axis else [""] * len(names))
         axis.invert_yaxis()
         axis.set_xlabel(label)
-    density_axis.set_xticks([0, 0.1, 0.3, 1, 3], ["0", "0.1", "0.3", "1", "3"])
+    density_axis.set_xticks([-0.1, 0, 0.1, 0.3, 1, 3], ["-0.1", "0", "0.1", "0.3", "1", "3"])
     density_axis.xaxis.set_minor_locator(NullLocator())
     legend_on_the_right(drawn, error_axis)
     return drawn

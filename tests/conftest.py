@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -24,15 +23,18 @@ FORGET_AT = 20_000
 """Pieces of memory; no module of the fast tests has taken 15 000 of its own."""
 
 
-@pytest.fixture(scope="module", autouse=True)
-def few_programs() -> Iterator[None]:
-    """Forget compiled programs before there are too many: a process may map 65 530 pieces of
-    memory, and XLA takes some for each program and crashes at the end of them. Where a system
-    does not tell how many there are, each module forgets its own.
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Forget compiled programs before there are too many, after a module or a slow test.
+
+    A process may map 65 530 pieces of memory, and XLA takes some for each program and crashes at
+    the end of them. Where a system does not tell how many there are, each module forgets its own.
     """
-    yield
+    ends = nextitem is None or nextitem.path != item.path
+    if not (ends or item.get_closest_marker("slow")):
+        return
     mapped = Path("/proc/self/maps")
-    if not mapped.exists() or mapped.read_bytes().count(b"\n") > FORGET_AT:
+    if mapped.read_bytes().count(b"\n") > FORGET_AT if mapped.exists() else ends:
         jax.clear_caches()
 
 

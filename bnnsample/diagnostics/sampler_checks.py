@@ -11,6 +11,7 @@ from xarray import DataTree
 
 from bnnsample.diagnostics.findings import Finding
 from bnnsample.diagnostics.vectorised import MIN_DRAWS
+from bnnsample.sampling.choice import CROWDED
 from bnnsample.sampling.draws import stuck_chains
 
 FRESH_MOMENTA = ("HMC", "NUTS", "MALA", "AlternatingHMC", "MicrocanonicalLangevin")
@@ -93,19 +94,26 @@ def exact(run: DataTree) -> Finding:
 
 
 def regime(run: DataTree, most: float) -> Iterator[Finding]:
-    """Whether the network is wide enough for its data that the map of the readout pays."""
+    """Whether the map of the readout pays at this width and number of points."""
     features = run.attrs.get("num_features")
     if features is None:
         return
+    gaussian = run.attrs["likelihood"].startswith("Gaussian(")
+    most = most if gaussian else CROWDED
     ratio = len(run.children["constant_data"].dataset["x"]) / features
     mapped = run.attrs["target"] != "standard"
+    if not mapped and ratio <= most:
+        advice = f"The {'marginal' if gaussian else 'repriorised'} target would take it"
+    elif gaussian:
+        advice = "Draws are exact all the same; a wider network would take fewer gradients a draw"
+    else:
+        advice = "Draws are exact all the same; the standard target was faster there"
     yield Finding(
         name="regime of the map",
         ok=True if mapped and ratio <= most else None,
         figure=f"{ratio:.2g} training points a readout feature (the map is known to pay up to "
         f"{most:g})" + ("" if mapped else "; the standard target takes no map"),
-        advice="The marginal target would take it" if not mapped and ratio <= most else
-        "Draws are exact all the same; a wider network would take fewer gradients a draw",
+        advice=advice,
         value=ratio,
         threshold=most,
-    )  # fmt: skip
+    )

@@ -64,7 +64,8 @@ def diagnose(
     may lie below what warm-up aimed at. ``bfmi``: least energy diagnostic (Betancourt 2016,
     1604.00695). ``distance`` to the NNGP posterior, in its standard deviations; told and not judged
     unless given, as a finite network may well be far. ``points_per_feature``: n / p up to which the
-    map of the readout is known to pay (``experiments/README.md``); told and not judged.
+    map of the readout is known to pay for ``Gaussian`` noise (``experiments/README.md``), of other
+    likelihoods it is 5; told and not judged.
 
     Raises ``ValueError`` for a run that is not finished or kept nothing that can be judged.
     """

@@ -67,7 +67,7 @@ def _grade(summary: Summary, quantity: str) -> str:
 
 
 def _speed(summaries: Sequence[Summary]) -> list[Statement]:
-    parts, steps, ratio, unsure = [], [], float("nan"), []
+    parts, steps, ratios, unsure = [], [], [], []
     for width in sorted({s.width for s in summaries}):
         marginal = _find(summaries, width, "marginal")
         standard = _find(summaries, width, "standard")
@@ -75,25 +75,38 @@ def _speed(summaries: Sequence[Summary]) -> list[Statement]:
             continue
         fast = marginal.convergence["predictions"]
         slow = standard.convergence["predictions"]
-        ratio = fast.ess_per_gradient / slow.ess_per_gradient
+        per_gradient = fast.ess_per_gradient / slow.ess_per_gradient
         per_second = fast.ess_per_second / slow.ess_per_second
-        parts.append(f"{ratio:.3g} ({per_second:.3g}) at width {width}")
+        ratios += [per_gradient, per_second]
+        parts.append(f"{per_gradient:.3g} ({per_second:.3g}) at width {width}")
         steps.append(f"{marginal.gradients_per_draw:.3g} against {standard.gradients_per_draw:.3g}")
-        unsure += [] if _passed(standard, "predictions") else [str(width)]
+        unsure += [
+            f"{s.target} at width {width}"
+            for s in (standard, marginal)
+            if not _passed(s, "predictions")
+        ]
     if not parts:
         return []
     caveat = (
-        f" The standard chains at width {_join(unsure)} did not converge, so their own effective"
-        " sample size is a rough figure."
+        " Chains that did not pass, whose effective sample size is a rough figure: "
+        f"{_join(unsure)}."
     )
     return [
         Statement(
             "How much faster is the map?",
-            None if math.isnan(ratio) else ratio > 1,
+            _all_above_one(ratios),
             "Effective draws of the predictions per gradient (per second), marginal over standard "
             f"target: {_join(parts)}. Gradients a draw: {_join(steps)}.{caveat if unsure else ''}",
         )
     ]
+
+
+def _all_above_one(ratios: Sequence[float]) -> bool | None:
+    """False where none is; None where some are, or are not numbers."""
+    if any(map(math.isnan, ratios)):
+        return None
+    above = [ratio > 1 for ratio in ratios]
+    return True if all(above) else None if any(above) else False
 
 
 def _agreement(summaries: Sequence[Summary]) -> list[Statement]:

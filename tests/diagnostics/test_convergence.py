@@ -330,6 +330,9 @@ def test_slow_energies_and_a_step_size_from_elsewhere_are_found() -> None:
     [
         ({"num_features": 4}, None, "wider network"),
         ({"target": "standard"}, None, "marginal target"),
+        ({"target": "standard", "likelihood": "Bernoulli()"}, None, "repriorised target"),
+        ({"likelihood": "Bernoulli()", "num_features": 1}, True, ""),
+        ({"likelihood": "Bernoulli()", "num_features": 0.5}, None, "standard target was faster"),
     ],
 )
 def test_a_run_outside_the_regime_of_the_map_is_told_so(changes, ok, words) -> None:

@@ -27,10 +27,14 @@ HELD_OUT_LEVEL = 0.01
 """Probability of a right model failing any check of held-out targets: their p-values are uniform,
 so that this is shared out among the statistics; a choice."""
 
-EXTREMES = (
+OUTLIERS = (
     "The model does not make such data: StudentT() has such outliers among numbers and "
     "NegativeBinomial() among counts, or targets on another scale do, as logarithms of those that "
     "are skewed"
+)
+BOUNDS = (
+    "The model goes beyond the data: are the targets bounded or cut off there? On another scale "
+    "they may not be, as logarithms of positive numbers and log odds of shares"
 )
 SHARES = (
     "The functions do not reach these shares: are the targets of another kind than those trained "
@@ -42,8 +46,6 @@ ADVICE = {
     "too small?",
     "standard deviation": "Noise or functions are of another size than the data: give the noise, "
     "or w_std_out of the readout, a prior",
-    "smallest": EXTREMES,
-    "largest": EXTREMES,
     "share of zeros": "The model makes another number of zeros: NegativeBinomial() makes more than "
     "Poisson() of the same mean",
     "share of ones": SHARES,
@@ -126,17 +128,22 @@ def _finding(
     replicated: Float[np.ndarray, " draws"],
     threshold: float,
 ) -> Finding:
-    farther = min(np.sum(replicated >= observed), np.sum(replicated <= observed))
+    above, below = np.sum(replicated >= observed), np.sum(replicated <= observed)
+    farther = min(above, below)
     # the data count as one more replication, so that no p-value is 0
     least = 2 / (1 + len(replicated))
     p = min(1.0, least * (1 + int(farther)))
     failed = p < threshold
+    if name in ("smallest", "largest"):
+        advice = OUTLIERS if (above > below) == (name == "smallest") else BOUNDS
+    else:
+        advice = ADVICE[name]
     return Finding(
         f"{name}{place}",
         False if failed else None,
         f"observed {observed:.4g}, replicated {replicated.mean():.4g} ± {replicated.std():.2g}, "
         f"p = {p:.2g}{', too few draws to judge' if least >= threshold else ''}",
-        ADVICE[name] if failed else "",
+        advice if failed else "",
         value=p,
         threshold=threshold,
     )

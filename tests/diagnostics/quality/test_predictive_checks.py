@@ -62,6 +62,14 @@ def test_an_outlier_fails_and_only_where_it_shows(seed):
         assert not found.ok
 
 
+def test_targets_that_are_cut_off_are_told_from_outliers():
+    run, y = run_of("Gaussian", 1, lambda y: np.clip(y, -0.1, None), outputs=1)
+    for found in (posterior_predictive_check(run), posterior_predictive_check(run, y)):
+        advice = {f.name: f.advice for f in found.failed}
+        assert "bounded" in advice["smallest"]
+        assert "StudentT()" not in advice["smallest"]
+
+
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))]
 )
