@@ -34,9 +34,9 @@ test: .venv/installed-dev  ## Run the tests in float64, then the formulas and ru
 	$(FLOAT32) -m "not slow" $(FORMULAS) $(addprefix --ignore=,$(LONG))
 
 test-slow: OPTIMISE := 3
-test-slow: .venv/installed-dev  ## Run the long statistical tests, and float32 where it takes long
+test-slow: .venv/installed-dev  ## Run the long tests, and all of the formulas in float32
 	$(PYTEST) -m slow
-	$(FLOAT32) -m "not slow" $(LONG)
+	$(FLOAT32) $(FORMULAS)
 
 check: .venv/installed-dev  ## Lint, check the format and the types
 	$(BIN)/ruff check .
