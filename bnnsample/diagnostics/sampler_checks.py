@@ -93,12 +93,17 @@ def exact(run: DataTree) -> Finding:
     )
 
 
+def has_gaussian_noise(run: DataTree) -> bool:
+    """Whether the likelihood is ``Gaussian``, whose readout can be integrated out."""
+    return run.attrs["likelihood"].startswith("Gaussian(")
+
+
 def regime(run: DataTree, most: float) -> Iterator[Finding]:
-    """Whether the map of the readout pays at this width and number of points."""
+    """Whether the map of the readout pays at this width and number of points, where it is known."""
     features = run.attrs.get("num_features")
-    if features is None:
+    if features is None or run.attrs["likelihood"].startswith("HeteroscedasticGaussian("):
         return
-    gaussian = run.attrs["likelihood"].startswith("Gaussian(")
+    gaussian = has_gaussian_noise(run)
     most = most if gaussian else CROWDED
     ratio = len(run.children["constant_data"].dataset["x"]) / features
     mapped = run.attrs["target"] != "standard"

@@ -115,10 +115,10 @@ def _remedies(run: DataTree) -> str:
     if draws["draw"] < MIN_DRAWS:
         return f"R-hat and ESS need {MIN_DRAWS} draws of a chain at least"
     others = ["a longer warm-up"]
-    target, likelihood = run.attrs["target"], run.attrs["likelihood"]
+    target = run.attrs["target"]
     if target != "standard":
         others.insert(0, "a wider network")
-    if target != "marginal" and likelihood.startswith("Gaussian("):
+    if target != "marginal" and sampler_checks.has_gaussian_noise(run):
         others.insert(0, "the marginal target")
     return (
         "The chains have not met: draw many times as many; where that does not help, use "

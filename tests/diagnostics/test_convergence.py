@@ -343,6 +343,11 @@ def test_a_run_outside_the_regime_of_the_map_is_told_so(changes, ok, words) -> N
     assert words in finding.advice
 
 
+def test_where_the_map_pays_is_not_known_of_log_variances() -> None:
+    verdict = diagnose(with_settings(likelihood="HeteroscedasticGaussian()"))
+    assert "regime of the map" not in {finding.name for finding in verdict.findings}
+
+
 def test_a_verdict_is_a_pair_and_json() -> None:
     ok, findings = diagnose(make_run(iid_draws(1)))
     assert ok

@@ -103,7 +103,6 @@ LONG = {
     "attention, independent positions",
     "attention, no softmax",
     "conv 2-d, strided",
-    "pooled between",
     "nested residuals",
     "attention_classifier",
     "transformer",
