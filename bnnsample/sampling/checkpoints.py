@@ -13,10 +13,17 @@ import jax
 import numpy as np
 
 from bnnsample.checks import bad_input, warn
+from bnnsample.sampling.progress import Clock
 
 CHECKPOINTS = "checkpoints"
 KEPT = 2
 """Checkpoints kept: the newest, and the one to fall back on."""
+
+SECONDS = 60.0
+"""From one checkpoint to the next, where saving takes little. A choice."""
+
+SHARE = 0.05
+"""Of a run's time that saving takes at most, once it takes longer than this of ``SECONDS``."""
 
 
 class Checkpoints:
@@ -32,6 +39,8 @@ class Checkpoints:
         self._folder = folder
         self._settings = settings
         self._unreadable: list[int] = []
+        self._since_saved = Clock()
+        self._wait = SECONDS
         self._manager = orbax.CheckpointManager(
             (folder / CHECKPOINTS).absolute(),
             options=orbax.CheckpointManagerOptions(
@@ -39,11 +48,16 @@ class Checkpoints:
             ),
         )
 
+    def due(self) -> bool:
+        """Whether the last one is a minute old, or old enough for what saving takes."""
+        return self._since_saved.elapsed() > self._wait
+
     def save(self, number: int, state: Any, record: dict[str, Any]) -> None:
         """Save a state (a pytree of arrays) and a record (JSON) as checkpoint ``number``.
 
         It takes the place of those that could not be read.
         """
+        clock = Clock()
         while self._unreadable:
             self._manager.delete(self._unreadable.pop())
         args = self._orbax.args
@@ -56,6 +70,8 @@ class Checkpoints:
             ),
             force=True,
         )
+        self._since_saved.lap()
+        self._wait = max(SECONDS, clock.elapsed() / SHARE)
 
     def newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest checkpoint that is whole: its state, laid out as ``like``, and its record.

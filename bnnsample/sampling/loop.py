@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from bnnsample.sampling.store import DrawStore
 PREDICTIONS = ("f", "y", "f_mean", "f_std")
 """What is kept of a draw under ``predictions``, all else being under ``posterior``."""
 
-CHECKPOINT_SECONDS = 60.0
-"""A run whose segments are slow is saved as often as this, or after each. A choice."""
+TOGETHER = 10
+"""Segments between two checkpoints of several processes, whose clocks differ. A choice."""
 
 
 @dataclass
@@ -47,9 +47,8 @@ class Loop:
     store: DrawStore
     folder: Path | None
     checkpoints: Checkpoints | None
-    checkpoint_every: int
+    checkpoint_every: int | None
     report: Callable[[Progress], None]
-    _since_saved: Clock = field(init=False, default_factory=Clock)
 
     def run(self) -> Cursor:
         """From the beginning, or from the newest checkpoint, to the last draw."""
@@ -141,15 +140,17 @@ class Loop:
         self.report(Progress(phase, done, total, acceptance, divergences, ess, left))
 
     def _maybe_save(self, number: int, state: State, cursor: Cursor, last: bool) -> None:
-        segments = number // self.engine.settings.segment
-        # several processes save together, and their clocks are not the same
-        late = jax.process_count() == 1 and self._since_saved.elapsed() > CHECKPOINT_SECONDS
-        if self.checkpoints is None or not (last or late or segments % self.checkpoint_every == 0):
+        if self.checkpoints is None or not (last or self._is_due(number, self.checkpoints)):
             return
         with guarded(self.folder):
             whole = one_copy_a_process(state, self.engine.mesh)
             self.checkpoints.save(number, whole, asdict(cursor))
-        self._since_saved.lap()
+
+    def _is_due(self, number: int, checkpoints: Checkpoints) -> bool:
+        alone = jax.process_count() == 1
+        every = self.checkpoint_every or (None if alone else TOGETHER)
+        segments = number // self.engine.settings.segment
+        return (alone and checkpoints.due()) or (every is not None and segments % every == 0)
 
     def _make_room(self, cursor: Cursor, of_no_draws: Observed) -> None:
         """Room for all draws; of a run made longer, from here on the folder says so."""

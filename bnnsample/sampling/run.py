@@ -50,9 +50,6 @@ LAPACK_THREADS = 1
 """On CPU, LAPACK's own threads spin against XLA's: a gradient at n = 64, width 1024 took 1.8 times
 as long with two of each, one at n = 2048 a tenth less, and 10 times under other load."""
 
-CHECKPOINT_EVERY = 10
-"""Segments between two checkpoints."""
-
 
 @full_precision
 def sample(
@@ -68,7 +65,7 @@ def sample(
     on_progress: Callable[[Progress], None] | None = None,
     mesh: Mesh | None = None,
     out: str | os.PathLike[str] | None = None,
-    checkpoint_every: int = CHECKPOINT_EVERY,
+    checkpoint_every: int | None = None,
 ) -> DataTree:
     """Draws from a posterior, as an ArviZ ``DataTree``.
 
@@ -85,10 +82,11 @@ def sample(
     up to 100 000 parameters, and all but the last for larger ones.
 
     With ``out``, a folder, draws go to disk as they are made, so that memory does not grow with
-    their number, and the state is saved every ``checkpoint_every`` segments, of slow ones every
-    minute: a run that was killed goes on with ``resume`` or by the same call, bit for bit as if it
-    had not been; the same call with more ``draws`` makes it longer. ``mesh``, from ``device_mesh``,
-    spreads chains and data over devices.
+    their number, and the state is saved every minute, less often where that would take a twentieth
+    of the time, and with ``checkpoint_every`` after every so many segments as well: a run that was
+    killed goes on with ``resume`` or by the same call, bit for bit as if it had not been; the same
+    call with more ``draws`` makes it longer. ``mesh``, from ``device_mesh``, spreads chains and
+    data over devices.
 
     Groups: ``posterior`` (chain, draw, ...), ``sample_stats``, ``predictions`` (``f`` the network's
     output, ``y`` with noise, and for the marginal target ``f_mean``, ``f_std`` given the hidden
@@ -111,7 +109,8 @@ def sample(
         on_progress=on_progress,
         out=out,
     )
-    check_count("checkpoint_every", checkpoint_every)
+    if checkpoint_every is not None:
+        check_count("checkpoint_every", checkpoint_every)
     chains, warmup, draws, seed = map(int, (chains, warmup, draws, seed))
     target, sampler = choose(target, sampler)
     posterior = target.posterior
@@ -142,7 +141,7 @@ def resume(
     extra_draws: int = 0,
     on_progress: Callable[[Progress], None] | None = None,
     mesh: Mesh | None = None,
-    checkpoint_every: int = CHECKPOINT_EVERY,
+    checkpoint_every: int | None = None,
 ) -> DataTree:
     """Go on with the run in a folder that ``sample(..., out=folder)`` was writing.
 
@@ -150,7 +149,8 @@ def resume(
     run longer by as many, finished or not. Raises ``FileNotFoundError`` where there is no run.
     """
     check_count("extra_draws", extra_draws, minimum=0)
-    check_count("checkpoint_every", checkpoint_every)
+    if checkpoint_every is not None:
+        check_count("checkpoint_every", checkpoint_every)
     folder = Path(folder)
     read_record(folder)  # a folder without a run is not made into one
     with claimed(folder), threadpool_limits(LAPACK_THREADS, user_api="blas"):
@@ -189,7 +189,7 @@ def _run(
     folder: Path | None,
     on_progress: Callable[[Progress], None] | None,
     mesh: Mesh | None,
-    checkpoint_every: int,
+    checkpoint_every: int | None,
 ) -> DataTree:
     report = on_progress or (lambda progress: None)
     with guarded(folder):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import bnnsample as bnn
-from bnnsample.sampling import checkpoints, loop, run, store
+from bnnsample.sampling import checkpoints, run, store
 from bnnsample.sampling.folder import CannotWrite
 from tests.conftest import X64
 from tests.sampling.conftest import DRAWS, EVERY, Stop
@@ -265,7 +265,7 @@ def with_function(
     scale: float,
     draws: int = 30,
     stop_at: int | None = None,
-    checkpoint_every: int = 1,
+    checkpoint_every: int | None = 1,
 ):
     """A run of a network with a function of one's own, made anew as another process would."""
     elementwise = bnn.Custom(lambda key, shape: (), lambda params, x: jnp.sin(scale * x))
@@ -283,12 +283,19 @@ def with_function(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("seconds", "saved"), [(0.0, ["20", "45"]), (1e9, ["20"])])
-def test_slow_segments_are_saved_each(tmp_path, monkeypatch, seconds, saved):
-    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", seconds)
+@pytest.mark.parametrize(
+    ("seconds", "share", "saved"),
+    [(0.0, 1e9, ["20", "45"]), (1e9, 1e9, ["20"]), (0.0, 1e-9, ["20"])],
+    ids=["late", "soon", "costly"],
+)
+def test_a_state_is_saved_when_it_is_late_and_saving_worth_its_time(
+    tmp_path, monkeypatch, seconds, share, saved
+):
+    monkeypatch.setattr(checkpoints, "SECONDS", seconds)
+    monkeypatch.setattr(checkpoints, "SHARE", share)
     folder = tmp_path / "stopped"
     with pytest.raises(Stop):
-        with_function(folder, 1.4, draws=60, stop_at=50, checkpoint_every=1000)
+        with_function(folder, 1.4, draws=60, stop_at=50, checkpoint_every=None)
     # the end of warm-up is always one, and the segment that was stopped never
     kept = sorted(path.name for path in (folder / "checkpoints").iterdir())
     assert kept == saved
