@@ -112,6 +112,21 @@ def test_tables_and_figures_are_those_of_the_record(
     assert all(f"`{options}`" in README for options in FURTHER.get(name, []))
 
 
+def test_the_table_of_a_gpu_is_that_of_its_record(scripts: Any) -> None:
+    record = json.loads((EXPERIMENTS / "records/gpu/widths-fcn.json").read_text())
+    places = {"n": lambda r: r["points"], "width": lambda r: r["width"]}
+    runs = [row for row in record["rows"] if "sampler" in row]
+    table = without(scripts("comparison").table(runs, places), "a second", "by second")
+    assert table in README
+
+
+def without(table: str, *titles: str) -> str:
+    """A Markdown table but for the columns of these titles."""
+    rows = [line.split("|") for line in table.splitlines()]
+    kept = [number for number, cell in enumerate(rows[0]) if cell.strip() not in titles]
+    return "\n".join("|".join(row[number] for number in kept) for row in rows)
+
+
 def test_a_figure_that_was_not_found_is_seen() -> None:
     printed = "| n | R-hat |\n|---|---|\n| 3 | 1.02 |\n| 4 | 1.03 |"
     assert unfounded(f"words\n\n{printed}\n\nmore", printed) == []
