@@ -20,10 +20,11 @@ KEPT = 2
 """Checkpoints kept: the newest, and the one to fall back on."""
 
 SECONDS = 60.0
-"""From one checkpoint to the next, where saving takes little. A choice."""
+"""From one checkpoint (the first: from the beginning) to the next, where saving takes little. A
+choice."""
 
 SHARE = 0.05
-"""Of a run's time that saving takes at most, once it takes longer than this of ``SECONDS``."""
+"""Of a run's time that saving takes at most, but where phases end or the caller asks. A choice."""
 
 
 class Checkpoints:
@@ -49,7 +50,7 @@ class Checkpoints:
         )
 
     def due(self) -> bool:
-        """Whether the last one is a minute old, or old enough for what saving takes."""
+        """Whether the last one is a minute old, and as old as is worth what it took."""
         return self._since_saved.elapsed() > self._wait
 
     def save(self, number: int, state: Any, record: dict[str, Any]) -> None:

@@ -14,7 +14,12 @@ import numpy as np
 from bnnsample.sampling.checkpoints import Checkpoints
 from bnnsample.sampling.engine import Engine, Observed, State
 from bnnsample.sampling.folder import guarded, read_record, write_record
-from bnnsample.sampling.mesh import one_copy_a_process, to_host, writes_to
+from bnnsample.sampling.mesh import (
+    first_process_says,
+    one_copy_a_process,
+    to_host,
+    writes_to,
+)
 from bnnsample.sampling.moments import as_variables
 from bnnsample.sampling.progress import Clock, Phase, Progress, RunningESS
 from bnnsample.sampling.steadiness import check_starts, check_step_sizes
@@ -22,9 +27,6 @@ from bnnsample.sampling.store import DrawStore
 
 PREDICTIONS = ("f", "y", "f_mean", "f_std")
 """What is kept of a draw under ``predictions``, all else being under ``posterior``."""
-
-TOGETHER = 10
-"""Segments between two checkpoints of several processes, whose clocks differ. A choice."""
 
 
 @dataclass
@@ -140,17 +142,17 @@ class Loop:
         self.report(Progress(phase, done, total, acceptance, divergences, ess, left))
 
     def _maybe_save(self, number: int, state: State, cursor: Cursor, last: bool) -> None:
-        if self.checkpoints is None or not (last or self._is_due(number, self.checkpoints)):
+        if self.checkpoints is None or not (last or self._in_between(number, self.checkpoints)):
             return
         with guarded(self.folder):
             whole = one_copy_a_process(state, self.engine.mesh)
             self.checkpoints.save(number, whole, asdict(cursor))
 
-    def _is_due(self, number: int, checkpoints: Checkpoints) -> bool:
-        alone = jax.process_count() == 1
-        every = self.checkpoint_every or (None if alone else TOGETHER)
-        segments = number // self.engine.settings.segment
-        return (alone and checkpoints.due()) or (every is not None and segments % every == 0)
+    def _in_between(self, number: int, checkpoints: Checkpoints) -> bool:
+        """Whether to save after transition ``number``, though nothing ends with it."""
+        segments, every = number // self.engine.settings.segment, self.checkpoint_every
+        asked = every is not None and segments % every == 0
+        return asked or first_process_says(checkpoints.due())
 
     def _make_room(self, cursor: Cursor, of_no_draws: Observed) -> None:
         """Room for all draws; of a run made longer, from here on the folder says so."""

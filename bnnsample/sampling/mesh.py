@@ -152,6 +152,11 @@ def wait_for_all(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
+def first_process_says(yes: bool) -> bool:
+    """What the first of several processes says, in each of them."""
+    return yes if jax.process_count() == 1 else bool(multihost_utils.broadcast_one_to_all(yes))
+
+
 def _whole(array: Any) -> np.ndarray:
     if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
         return np.asarray(array)

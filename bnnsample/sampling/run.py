@@ -82,11 +82,11 @@ def sample(
     up to 100 000 parameters, and all but the last for larger ones.
 
     With ``out``, a folder, draws go to disk as they are made, so that memory does not grow with
-    their number, and the state is saved every minute, less often where that would take a twentieth
-    of the time, and with ``checkpoint_every`` after every so many segments as well: a run that was
-    killed goes on with ``resume`` or by the same call, bit for bit as if it had not been; the same
-    call with more ``draws`` makes it longer. ``mesh``, from ``device_mesh``, spreads chains and
-    data over devices.
+    their number, and the state is saved every minute, less often where that would take more than a
+    twentieth of the time, and with ``checkpoint_every`` after every so many segments besides: a run
+    that was killed goes on with ``resume`` or by the same call, bit for bit as if it had not been;
+    the same call with more ``draws`` makes it longer. ``mesh``, from ``device_mesh``, spreads
+    chains and data over devices.
 
     Groups: ``posterior`` (chain, draw, ...), ``sample_stats``, ``predictions`` (``f`` the network's
     output, ``y`` with noise, and for the marginal target ``f_mean``, ``f_std`` given the hidden

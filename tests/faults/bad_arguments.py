@@ -148,6 +148,7 @@ SAMPLING: Rows = {
     "the class of a sampler": lambda _: sample(sampler=bnn.HMC),
     "no chains": lambda _: sample(chains=0),
     "draws = 2.5": lambda _: sample(draws=2.5),
+    "checkpoint_every = 0": lambda _: sample(checkpoint_every=0),
     "warmup = -1": lambda _: sample(warmup=-1),
     "seed = -3": lambda _: sample(seed=-3),
     "keep without its tuple": lambda _: sample(keep="parameters"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ import numpyro.distributions as dist
 
 import bnnsample as bnn
 from bnnsample.repriorisation.targets import TARGETS
-from bnnsample.sampling import chains, functionals, settings
+from bnnsample.sampling import chains, checkpoints, functionals, settings
 from bnnsample.sampling.engine import Engine
 
 D, OUT, M, CHAINS = 3, 2, 4, 4
@@ -156,16 +157,20 @@ def local_lengths(array: jax.Array) -> list[int]:
 
 def one_of_several_processes(job: Job) -> dict[str, Any]:
     settings.SEGMENT_DRAWS = 4
-    more: dict[str, Any] = {"out": job.out, "checkpoint_every": 1} if job.out else {}
+    more: dict[str, Any] = {"out": job.out} if job.out else {}
+    # the first process decides when to save: here always
+    checkpoints.SECONDS, checkpoints.SHARE = (0.0 if jax.process_index() == 0 else 1e9), 1e9
     mesh = bnn.device_mesh(*job.meshes[0])
 
     def stop(progress: bnn.Progress) -> None:
         if progress.phase == "sampling" and progress.done == job.stop_after:
             raise Stop
 
+    saved: list[str] = []
     try:
         run = sample(job, mesh, on_progress=stop, **more)
     except Stop:
+        saved = [path.name for path in (Path(str(job.out)) / checkpoints.CHECKPOINTS).iterdir()]
         run = bnn.resume(str(job.out), mesh=mesh)
     assert job.save is not None
     save(job.save, run)
@@ -173,6 +178,7 @@ def one_of_several_processes(job: Job) -> dict[str, Any]:
         "processes": jax.process_count(),
         "devices": mesh.devices.size,
         "compilations": compilations(),
+        "saved": sorted(saved),
     }
 
 

@@ -179,6 +179,7 @@ def test_a_folder_of_two_processes_is_resumed_by_them_and_then_by_one(tmp_path):
     alone = job.sample(job.Job(**PRIMAL, draws=draws), None)
     longer = job.sample(job.Job(**PRIMAL, draws=draws + 3), None)
     first, second = two_processes(tmp_path, 1, PRIMAL | here)
+    assert first["saved"] == second["saved"] == ["12", "8"]
     stored = bnn.load_run(folder)
     for group, name in job.COMPARED:
         np.testing.assert_array_equal(first[name], second[name])
