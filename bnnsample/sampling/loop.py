@@ -14,12 +14,7 @@ import numpy as np
 from bnnsample.sampling.checkpoints import Checkpoints
 from bnnsample.sampling.engine import Engine, Observed, State
 from bnnsample.sampling.folder import guarded, read_record, write_record
-from bnnsample.sampling.mesh import (
-    first_process_says,
-    one_copy_a_process,
-    to_host,
-    writes_to,
-)
+from bnnsample.sampling.mesh import first_process_says, one_copy_a_process, to_host, writes_to
 from bnnsample.sampling.moments import as_variables
 from bnnsample.sampling.progress import Clock, Phase, Progress, RunningESS
 from bnnsample.sampling.steadiness import check_starts, check_step_sizes
