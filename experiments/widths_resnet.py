@@ -77,7 +77,7 @@ def main() -> None:
     ]
     runs = record.swept(partial(measure, data_dir=options.data_dir), points, options)
     name = f"channels of the first group; n = {scale['points']}, {side} x {side} pixels"
-    record.draw("widths-resnet", comparison.efficiency_figure(runs, name))
+    record.draw(f"widths-resnet-{side}", comparison.efficiency_figure(runs, name))
     print(comparison.table(runs, PLACES))
 
 
