@@ -28,7 +28,10 @@ FURTHER = {
         "--points 128 --widths 4096 --samplers",
         "--points 256 --widths 2048 4096 --samplers",
     ],
-    "widths-resnet": ["--pixels 8 --hmc-draws 30 --widths 8 16 32 64"],
+    "widths-resnet": [
+        "--pixels 8 --hmc-draws 30 --widths 8 16 32 64",
+        "--samplers langevin --widths 64",
+    ],
 }
 """What a section names beside the command of its finding."""
 
